@@ -1,0 +1,75 @@
+"""Every bound of the product by name: queues, bodies, retries, counts. Units last in names.
+
+Pure data; importable by everyone from `core` upwards. A limit that belongs to an on-disk or wire format
+is part of that format's version (see contrib/docs/formats.md) and marked so.
+"""
+
+from __future__ import annotations
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+# --- formats, version 1 (promises) ---
+CHUNK_PLAIN_BYTES_MAX = 4 * MIB
+TREE_CHUNK_BYTES_MIN = 256 * KIB
+TREE_CHUNK_BYTES_AVG = 1 * MIB
+TREE_CHUNK_BYTES_MAX = 4 * MIB
+IMAGE_CHUNK_BYTES = 4 * MIB
+SMALL_FILE_BYTES_MAX = 1 * MIB
+"""Files up to this size are packed together; larger ones start their own chunk run."""
+METADATA_BLOCK_BYTES_MIN = 64 * KIB
+METADATA_BLOCK_BYTES_MAX = 1 * MIB
+"""A block is closed at the first entry boundary at or past this; one entry may exceed it by its own size."""
+ENTRY_EXTENTS_MAX = 1024
+"""Extents in one entry; a larger file goes on in continuation entries of the same path."""
+ENTRY_XATTR_BYTES_MAX = 256 * KIB
+PATH_BYTES_MAX = 256 * KIB
+NODE_CHILDREN_MAX = 1024
+TREE_DEPTH_MAX = 8
+INDEX_RECORDS_MAX = 1 << 32
+MANIFEST_BYTES_MAX = 4 * MIB
+MANIFEST_ARCHIVES_MAX = 256
+SNAPSHOT_BLOB_BYTES_MAX = 16 * MIB
+
+# --- names ---
+NAME_CHARS_MAX = 64
+NAMESPACE_DEPTH_MAX = 8
+
+# --- requests ---
+CHUNK_BODY_BYTES_MAX = CHUNK_PLAIN_BYTES_MAX + 64 * KIB
+"""One upload body: one whole chunk, or several small ones."""
+JSON_BODY_BYTES_MAX = 8 * MIB
+RECORDS_BODY_BYTES_MAX = 4 * MIB
+FETCH_IDS_MAX = 64
+"""Chunks asked for in one batch download."""
+CONNECTIONS_MAX = 256
+UNAUTHENTICATED_CONNECTIONS_MAX = 64
+TLS_HANDSHAKE_SECONDS_MAX = 10
+LIST_ROWS_MAX = 10_000
+
+# --- sessions ---
+SESSIONS_PER_STORE_MAX = 64
+READERS_PER_STORE_MAX = 256
+SESSION_IDLE_SECONDS_MAX = 120
+SESSION_HEARTBEAT_SECONDS = 20
+INTERRUPTED_SESSION_KEEP_SECONDS = 24 * 3600
+RACY_WINDOW_NS = 2_000_000_000
+FULL_REREAD_EVERY_RUNS = 30
+
+# --- process ---
+MAILBOX_SLOTS = 64
+BUS_SUBSCRIBER_SLOTS = 1024
+ASK_SECONDS_MAX = 10.0
+LOOP_STALL_SECONDS = 0.050
+RESTART_BACKOFF_SECONDS_MIN = 0.5
+RESTART_BACKOFF_SECONDS_MAX = 30.0
+RESTARTS_BEFORE_FAILED = 10
+STOP_GRACE_SECONDS = 20.0
+POOL_DISK_THREADS = 8
+POOL_CPU_THREADS = 2
+WORKER_SLOTS_DEFAULT = 4
+WORKER_QUEUE_MAX = 1000
+TASK_LOG_LINES_MAX = 1_000_000
+LOG_FILE_BYTES_MAX = 32 * MIB
+LOG_FILES_KEPT = 8

@@ -1,0 +1,33 @@
+"""What all API bodies share. Frozen msgspec structs; snake_case; bytes as integers; times RFC 3339 UTC with Z."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class Wire(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
+    """Base of every request and response body."""
+
+
+class ErrorBody(Wire, kw_only=True):
+    """Body of every answer with a 4xx or 5xx status."""
+
+    code: str
+    message: str
+    hint: str = ""
+    retry: str = "never"
+    details: dict[str, Any] = {}
+
+
+class TaskStarted(Wire, kw_only=True):
+    """Answer of every call that starts a task."""
+
+    upid: str
+
+
+class Ping(Wire, kw_only=True):
+    product: str
+    version: str
+    api: str

@@ -1,0 +1,115 @@
+"""Bodies of the datastore and snapshot routes."""
+
+from __future__ import annotations
+
+from ibs.wire.common import Wire
+
+
+class DatastoreCreate(Wire, kw_only=True):
+    name: str
+    path: str
+    comment: str = ""
+
+
+class DatastoreView(Wire, kw_only=True):
+    """`status` is `online`, `offline` or `read-only`; `reason` says why when not online."""
+
+    name: str
+    path: str
+    uuid: str
+    status: str
+    reason: str = ""
+    comment: str = ""
+    bytes_total: int = 0
+    bytes_free: int = 0
+    snapshots: int = 0
+
+
+class ProbeCheck(Wire, kw_only=True):
+    """One thing that was looked at. `ok` False is the reason for being offline."""
+
+    check: str
+    ok: bool
+    detail: str
+
+
+class ProbeResult(Wire, kw_only=True):
+    name: str
+    status: str
+    reason: str = ""
+    checks: list[ProbeCheck]
+
+
+class DatastoreStats(Wire, kw_only=True):
+    """Counts and sizes. `plain_bytes` is what the snapshots would take without dedup and compression."""
+
+    name: str
+    status: str
+    bytes_total: int
+    bytes_free: int
+    inodes_total: int
+    inodes_free: int
+    quota_bytes_free: int | None
+    chunks: int
+    chunk_bytes: int
+    bad_chunks: int
+    received_chunks: int
+    groups: int
+    snapshots: int
+    plain_bytes: int
+    dedup_ratio: float
+    open_sessions: int
+    interrupted_sessions: int
+
+
+class ArchiveView(Wire, kw_only=True):
+    name: str
+    kind: str
+    plain_bytes: int
+    chunks: int
+    index_digest: str
+    key_fingerprint: str = ""
+
+
+class SnapshotView(Wire, kw_only=True):
+    """One row of `snapshot list`. `verify` is "" (never), OK, CORRUPT, MISSING or STALE."""
+
+    snapshot: str
+    namespace: str
+    group: str
+    time: str
+    owner: str
+    plain_bytes: int
+    archives: list[ArchiveView]
+    warnings: int = 0
+    protected: bool = False
+    verify: str = ""
+    signed_by: str = ""
+
+
+class GroupView(Wire, kw_only=True):
+    namespace: str
+    group: str
+    owner: str
+    snapshots: int
+    newest: str
+
+
+class VerifyStart(Wire, kw_only=True):
+    snapshot: str = ""
+    namespace: str = ""
+    notification_mode: str = "on-failure"
+
+
+class VerifyReport(Wire, kw_only=True):
+    """Result of verifying one snapshot. `proof` says what was proven: presence, stored digest, content id, signature."""
+
+    snapshot: str
+    started: str
+    duration_seconds: float
+    chunks: int
+    bytes: int
+    result: str
+    proof: list[str]
+    first_failure: str = ""
+    upid: str = ""

@@ -1,0 +1,30 @@
+"""Bodies of the reader routes: reading one snapshot under a read lease."""
+
+from __future__ import annotations
+
+from ibs.wire.common import Wire
+
+
+class ReaderOpen(Wire, kw_only=True):
+    snapshot: str
+    namespace: str = ""
+    purpose: str = "restore"
+
+
+class ReaderOpened(Wire, kw_only=True):
+    """`manifest` is the exact text of manifest.json; `signature` base64; `signer` the Ed25519 key (hex) that verifies."""
+
+    reader_id: str
+    upid: str
+    snapshot: str
+    manifest: str
+    signature: str
+    signer: str
+
+
+class ReaderClose(Wire, kw_only=True):
+    """`status` is OK, WARNING or FAILED, as the client saw it."""
+
+    status: str = "OK"
+    warnings: int = 0
+    message: str = ""

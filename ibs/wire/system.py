@@ -1,0 +1,129 @@
+"""Bodies of status, tasks, worker, access and inbox routes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ibs.wire.common import Wire
+from ibs.wire.session import StageFigures
+
+
+class ServiceView(Wire, kw_only=True):
+    """`state` is `active (running)`, `activating (auto-restart)`, `failed` or `inactive (dead)`."""
+
+    unit: str
+    role: str
+    state: str
+    since: str
+    restarts: int
+    duty: str
+    last_error: str = ""
+    mailbox: int = 0
+
+
+class ServerStatus(Wire, kw_only=True):
+    product: str
+    version: str
+    node: str
+    pid: int
+    started: str
+    uptime_seconds: float
+    fingerprint: str
+    listen: str
+    services: list[ServiceView]
+
+
+class TaskView(Wire, kw_only=True):
+    """`state` is queued, Starting, running, OK, WARNING, FAILED or CANCELLED."""
+
+    upid: str
+    type: str
+    id: str
+    auth_id: str
+    state: str
+    started: str
+    ended: str = ""
+    message: str = ""
+    warnings: int = 0
+    done_bytes: int = 0
+    total_bytes: int = 0
+    files: int = 0
+    waits_for: str = ""
+    stages: dict[str, StageFigures] = {}
+
+
+class TaskLogLine(Wire, kw_only=True):
+    """One line of a task's log; the last one starts with `TASK `."""
+
+    n: int
+    time: str
+    level: str
+    text: str
+
+
+class WorkerView(Wire, kw_only=True):
+    slots: int
+    running: list[TaskView]
+    queued: list[TaskView]
+
+
+class BackupRun(Wire, kw_only=True):
+    """Ask the server to back up its own files. `sources` are ARCHIVE:PATH."""
+
+    store: str
+    sources: list[str]
+    namespace: str = ""
+    backup_type: str = "host"
+    backup_id: str = ""
+    exclude: list[str] = []
+    all_file_systems: bool = False
+
+
+class UserCreate(Wire, kw_only=True):
+    auth_id: str
+    comment: str = ""
+
+
+class UserView(Wire, kw_only=True):
+    auth_id: str
+    enabled: bool
+    comment: str = ""
+
+
+class TokenCreate(Wire, kw_only=True):
+    """`auth_id` is `user@realm!name`; `expires` RFC 3339 or ""."""
+
+    auth_id: str
+    comment: str = ""
+    expires: str = ""
+
+
+class TokenCreated(Wire, kw_only=True):
+    """The secret is shown once and never stored readable."""
+
+    auth_id: str
+    secret: str
+
+
+class TokenView(Wire, kw_only=True):
+    auth_id: str
+    enabled: bool
+    comment: str = ""
+    expires: str = ""
+    last_used: str = ""
+
+
+class AclEntry(Wire, kw_only=True):
+    path: str
+    role: str
+    auth_id: str
+    propagate: bool = True
+
+
+class InboxView(Wire, kw_only=True):
+    id: int
+    time: str
+    severity: str
+    source: str
+    text: str
+    fields: dict[str, Any] = {}
