@@ -61,7 +61,8 @@ class ChunkStore(Protocol):
     def put(self, address: Address, blob: bytes | bytearray | memoryview) -> PutOutcome:
         """Take a whole, already checked blob. The chunk is then RECEIVED (or was DURABLE).
 
-        A present chunk of other length, bad or suspect is replaced. Raises NoSpace, DatastoreReadOnly, DatastoreOffline.
+        A present chunk of other length, bad or suspect is replaced.
+        Raises NoSpace, DatastoreReadOnly, DatastoreOffline.
         """
         ...
 

@@ -11,7 +11,7 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     """Base of every request and response body."""
 
 
-class ErrorBody(Wire, kw_only=True):
+class ErrorBody(Wire, frozen=True, kw_only=True):
     """Body of every answer with a 4xx or 5xx status."""
 
     code: str
@@ -21,13 +21,13 @@ class ErrorBody(Wire, kw_only=True):
     details: dict[str, Any] = {}
 
 
-class TaskStarted(Wire, kw_only=True):
+class TaskStarted(Wire, frozen=True, kw_only=True):
     """Answer of every call that starts a task."""
 
     upid: str
 
 
-class Ping(Wire, kw_only=True):
+class Ping(Wire, frozen=True, kw_only=True):
     product: str
     version: str
     api: str

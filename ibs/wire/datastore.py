@@ -5,13 +5,13 @@ from __future__ import annotations
 from ibs.wire.common import Wire
 
 
-class DatastoreCreate(Wire, kw_only=True):
+class DatastoreCreate(Wire, frozen=True, kw_only=True):
     name: str
     path: str
     comment: str = ""
 
 
-class DatastoreView(Wire, kw_only=True):
+class DatastoreView(Wire, frozen=True, kw_only=True):
     """`status` is `online`, `offline` or `read-only`; `reason` says why when not online."""
 
     name: str
@@ -25,7 +25,7 @@ class DatastoreView(Wire, kw_only=True):
     snapshots: int = 0
 
 
-class ProbeCheck(Wire, kw_only=True):
+class ProbeCheck(Wire, frozen=True, kw_only=True):
     """One thing that was looked at. `ok` False is the reason for being offline."""
 
     check: str
@@ -33,14 +33,14 @@ class ProbeCheck(Wire, kw_only=True):
     detail: str
 
 
-class ProbeResult(Wire, kw_only=True):
+class ProbeResult(Wire, frozen=True, kw_only=True):
     name: str
     status: str
     reason: str = ""
     checks: list[ProbeCheck]
 
 
-class DatastoreStats(Wire, kw_only=True):
+class DatastoreStats(Wire, frozen=True, kw_only=True):
     """Counts and sizes. `plain_bytes` is what the snapshots would take without dedup and compression."""
 
     name: str
@@ -62,7 +62,7 @@ class DatastoreStats(Wire, kw_only=True):
     interrupted_sessions: int
 
 
-class ArchiveView(Wire, kw_only=True):
+class ArchiveView(Wire, frozen=True, kw_only=True):
     name: str
     kind: str
     plain_bytes: int
@@ -71,7 +71,7 @@ class ArchiveView(Wire, kw_only=True):
     key_fingerprint: str = ""
 
 
-class SnapshotView(Wire, kw_only=True):
+class SnapshotView(Wire, frozen=True, kw_only=True):
     """One row of `snapshot list`. `verify` is "" (never), OK, CORRUPT, MISSING or STALE."""
 
     snapshot: str
@@ -87,7 +87,7 @@ class SnapshotView(Wire, kw_only=True):
     signed_by: str = ""
 
 
-class GroupView(Wire, kw_only=True):
+class GroupView(Wire, frozen=True, kw_only=True):
     namespace: str
     group: str
     owner: str
@@ -95,14 +95,17 @@ class GroupView(Wire, kw_only=True):
     newest: str
 
 
-class VerifyStart(Wire, kw_only=True):
+class VerifyStart(Wire, frozen=True, kw_only=True):
     snapshot: str = ""
     namespace: str = ""
     notification_mode: str = "on-failure"
 
 
-class VerifyReport(Wire, kw_only=True):
-    """Result of verifying one snapshot. `proof` says what was proven: presence, stored digest, content id, signature."""
+class VerifyReport(Wire, frozen=True, kw_only=True):
+    """Result of verifying one snapshot.
+
+    `proof` says what was proven: presence, stored digest, content id, signature.
+    """
 
     snapshot: str
     started: str

@@ -5,14 +5,14 @@ from __future__ import annotations
 from ibs.wire.common import Wire
 
 
-class ReaderOpen(Wire, kw_only=True):
+class ReaderOpen(Wire, frozen=True, kw_only=True):
     snapshot: str
     namespace: str = ""
     purpose: str = "restore"
 
 
-class ReaderOpened(Wire, kw_only=True):
-    """`manifest` is the exact text of manifest.json; `signature` base64; `signer` the Ed25519 key (hex) that verifies."""
+class ReaderOpened(Wire, frozen=True, kw_only=True):
+    """`manifest` is the exact text of manifest.json; `signature` base64; `signer` the Ed25519 key (hex) for it."""
 
     reader_id: str
     upid: str
@@ -22,7 +22,7 @@ class ReaderOpened(Wire, kw_only=True):
     signer: str
 
 
-class ReaderClose(Wire, kw_only=True):
+class ReaderClose(Wire, frozen=True, kw_only=True):
     """`status` is OK, WARNING or FAILED, as the client saw it."""
 
     status: str = "OK"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ibs.wire.common import Wire
 
 
-class SessionOpen(Wire, kw_only=True):
+class SessionOpen(Wire, frozen=True, kw_only=True):
     """`archives` names every archive the snapshot will hold (`etc.tree`, `disk.img`).
 
     `key_fingerprint` is "" for plain, else the full fingerprint (colon form) of the data key.
@@ -20,7 +20,7 @@ class SessionOpen(Wire, kw_only=True):
     client_version: str = ""
 
 
-class BaseArchive(Wire, kw_only=True):
+class BaseArchive(Wire, frozen=True, kw_only=True):
     """An index of the previous snapshot that may be reused. `index_bytes` is the size of its file."""
 
     archive: str
@@ -29,7 +29,7 @@ class BaseArchive(Wire, kw_only=True):
     records: int
 
 
-class SessionOpened(Wire, kw_only=True):
+class SessionOpened(Wire, frozen=True, kw_only=True):
     """`snapshot` is the full written name with the time the server assigned."""
 
     session_id: str
@@ -45,7 +45,7 @@ class SessionOpened(Wire, kw_only=True):
     heartbeat_seconds: int = 20
 
 
-class ArchiveClose(Wire, kw_only=True):
+class ArchiveClose(Wire, frozen=True, kw_only=True):
     """Everything of the index header that the server cannot compute itself. `root` is hex ("" for images)."""
 
     plain_bytes: int
@@ -55,7 +55,7 @@ class ArchiveClose(Wire, kw_only=True):
     chunk_bytes: int = 0
 
 
-class ArchiveClosed(Wire, kw_only=True):
+class ArchiveClosed(Wire, frozen=True, kw_only=True):
     """`index_digest` is BLAKE3-256 (hex) of the finished index file, as the manifest must state it."""
 
     archive: str
@@ -63,7 +63,7 @@ class ArchiveClosed(Wire, kw_only=True):
     index_digest: str
 
 
-class StageFigures(Wire, kw_only=True):
+class StageFigures(Wire, frozen=True, kw_only=True):
     """One stage of a pipeline: seconds its workers were busy and waiting, bytes and items through it."""
 
     busy_seconds: float = 0.0
@@ -72,7 +72,7 @@ class StageFigures(Wire, kw_only=True):
     items: int = 0
 
 
-class StageReport(Wire, kw_only=True):
+class StageReport(Wire, frozen=True, kw_only=True):
     """Sent at least every heartbeat. `lines` are new log lines; `done_bytes` of `total_bytes` (0: unknown)."""
 
     done_bytes: int = 0
@@ -82,14 +82,14 @@ class StageReport(Wire, kw_only=True):
     lines: list[LogLine] = []
 
 
-class LogLine(Wire, kw_only=True):
+class LogLine(Wire, frozen=True, kw_only=True):
     """`level` is info, warning or error."""
 
     level: str
     text: str
 
 
-class CommitRequest(Wire, kw_only=True):
+class CommitRequest(Wire, frozen=True, kw_only=True):
     """`manifest` is the exact text of manifest.json; `signature` base64, "" to let the server sign."""
 
     manifest: str
@@ -97,7 +97,7 @@ class CommitRequest(Wire, kw_only=True):
     warnings: int = 0
 
 
-class CommitResult(Wire, kw_only=True):
+class CommitResult(Wire, frozen=True, kw_only=True):
     """The snapshot is durable. `status` is OK or WARNING."""
 
     snapshot: str

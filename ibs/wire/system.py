@@ -8,7 +8,7 @@ from ibs.wire.common import Wire
 from ibs.wire.session import StageFigures
 
 
-class ServiceView(Wire, kw_only=True):
+class ServiceView(Wire, frozen=True, kw_only=True):
     """`state` is `active (running)`, `activating (auto-restart)`, `failed` or `inactive (dead)`."""
 
     unit: str
@@ -21,7 +21,7 @@ class ServiceView(Wire, kw_only=True):
     mailbox: int = 0
 
 
-class ServerStatus(Wire, kw_only=True):
+class ServerStatus(Wire, frozen=True, kw_only=True):
     product: str
     version: str
     node: str
@@ -33,7 +33,7 @@ class ServerStatus(Wire, kw_only=True):
     services: list[ServiceView]
 
 
-class TaskView(Wire, kw_only=True):
+class TaskView(Wire, frozen=True, kw_only=True):
     """`state` is queued, Starting, running, OK, WARNING, FAILED or CANCELLED."""
 
     upid: str
@@ -52,7 +52,7 @@ class TaskView(Wire, kw_only=True):
     stages: dict[str, StageFigures] = {}
 
 
-class TaskLogLine(Wire, kw_only=True):
+class TaskLogLine(Wire, frozen=True, kw_only=True):
     """One line of a task's log; the last one starts with `TASK `."""
 
     n: int
@@ -61,13 +61,13 @@ class TaskLogLine(Wire, kw_only=True):
     text: str
 
 
-class WorkerView(Wire, kw_only=True):
+class WorkerView(Wire, frozen=True, kw_only=True):
     slots: int
     running: list[TaskView]
     queued: list[TaskView]
 
 
-class BackupRun(Wire, kw_only=True):
+class BackupRun(Wire, frozen=True, kw_only=True):
     """Ask the server to back up its own files. `sources` are ARCHIVE:PATH."""
 
     store: str
@@ -79,18 +79,18 @@ class BackupRun(Wire, kw_only=True):
     all_file_systems: bool = False
 
 
-class UserCreate(Wire, kw_only=True):
+class UserCreate(Wire, frozen=True, kw_only=True):
     auth_id: str
     comment: str = ""
 
 
-class UserView(Wire, kw_only=True):
+class UserView(Wire, frozen=True, kw_only=True):
     auth_id: str
     enabled: bool
     comment: str = ""
 
 
-class TokenCreate(Wire, kw_only=True):
+class TokenCreate(Wire, frozen=True, kw_only=True):
     """`auth_id` is `user@realm!name`; `expires` RFC 3339 or ""."""
 
     auth_id: str
@@ -98,14 +98,14 @@ class TokenCreate(Wire, kw_only=True):
     expires: str = ""
 
 
-class TokenCreated(Wire, kw_only=True):
+class TokenCreated(Wire, frozen=True, kw_only=True):
     """The secret is shown once and never stored readable."""
 
     auth_id: str
     secret: str
 
 
-class TokenView(Wire, kw_only=True):
+class TokenView(Wire, frozen=True, kw_only=True):
     auth_id: str
     enabled: bool
     comment: str = ""
@@ -113,14 +113,14 @@ class TokenView(Wire, kw_only=True):
     last_used: str = ""
 
 
-class AclEntry(Wire, kw_only=True):
+class AclEntry(Wire, frozen=True, kw_only=True):
     path: str
     role: str
     auth_id: str
     propagate: bool = True
 
 
-class InboxView(Wire, kw_only=True):
+class InboxView(Wire, frozen=True, kw_only=True):
     id: int
     time: str
     severity: str

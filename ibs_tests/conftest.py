@@ -1,0 +1,30 @@
+"""What every test shares: the rule on skipping, and helpers that need no import.
+
+A test may be skipped only for a stated reason; where `IBS_TESTS_NO_SKIP` is set (as in CI) a skipped test fails the run.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests marked `root` for other users, with the reason."""
+    if os.geteuid() == 0:
+        return
+    for item in items:
+        if item.get_closest_marker("root"):
+            item.add_marker(pytest.mark.skip(reason="needs root"))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Where everything must be installed, a skipped test is a failure."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or not os.environ.get("IBS_TESTS_NO_SKIP"):
+        return
+    if reporter.stats.get("skipped") and exitstatus == pytest.ExitCode.OK:
+        reporter.write_line("tests were skipped although everything they need should be here", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
