@@ -73,3 +73,53 @@ WORKER_QUEUE_MAX = 1000
 TASK_LOG_LINES_MAX = 1_000_000
 LOG_FILE_BYTES_MAX = 32 * MIB
 LOG_FILES_KEPT = 8
+
+# --- restore ---
+RESTORE_READAHEAD_BYTES = 64 * MIB
+"""Plaintext of chunks asked for or waiting to be written; the window of a restore."""
+RESTORE_CACHE_BYTES = 32 * MIB
+"""Chunks already used that a later file may want again."""
+RESTORE_METADATA_CACHE_BYTES = 16 * MIB
+RESTORE_METADATA_AHEAD = 8
+"""Metadata blocks asked for before they are needed."""
+RESTORE_FETCH_BYTES = 4 * MIB
+"""Plaintext asked for in one request; one chunk may exceed it."""
+RESTORE_FETCHES = 4
+RESTORE_WRITES = 4
+RESTORE_JOB_BYTES = 8 * MIB
+RESTORE_JOB_CHUNK_BYTES = 16 * MIB
+RESTORE_JOB_ENTRIES = 512
+RESTORE_JOBS_MAX = 64
+RESTORE_ENTRIES_BATCH = 1024
+RESTORE_OPEN_FOLDERS_MAX = 128
+RESTORE_LOST_PATHS_MAX = 500_000
+"""Entries remembered as not restored, so that no hard link is made to something else of their name."""
+RESTORE_REPORT_PATHS_MAX = 100
+"""Paths kept by reason in a report; the rest is counted."""
+RESTORE_RETRIES = 6
+RESTORE_CLEANUP_SECONDS = 60.0
+SPARSE_RUN_BYTES = 64 * KIB
+"""Zero runs of a sparse file are left as holes from this size up, aligned to it."""
+SYSCALL_PATH_BYTES = 4000
+"""One path handed to the kernel; longer ones are walked in pieces (PATH_MAX is 4096)."""
+
+# --- local store ---
+STORE_PENDING_CHUNKS_MAX = 32_768
+"""Received chunks without a barrier; a writer that would exceed it runs a barrier first."""
+STORE_LOCK_SHARDS = 256
+STORE_DB_BATCH_ROWS = 512
+STORE_DISCARD_BATCH_CHUNKS = 64
+STORE_MARKS_MAX = 1_000_000
+"""Bad, missing and suspect chunks kept in memory; a store with more takes no writes until it is repaired."""
+STORE_FLOOR_BYTES_MAX = 64 * MIB
+STORE_FLOOR_INODES_MAX = 1024
+STORE_FLOOR_SHARE = 100
+"""Writers stop at 1/100 of the file system, or at the figures above where those are smaller."""
+STORE_SPACE_GRANT_BYTES_MAX = 256 * MIB
+"""Writers look at the file system's free space again after this much, or after a quarter of what was free."""
+STORE_RESERVE_BYTES_MAX = 16 * MIB
+STORE_RESERVE_SHARE = 400
+STORE_RESERVE_INODES = 16
+STORE_RECORD_BYTES_MAX = 64 * KIB
+STORE_STATE_BYTES_MAX = 1 * MIB
+STORE_FOLDERS_SEARCHED_MAX = 100_000
