@@ -53,6 +53,23 @@ SESSIONS_PER_STORE_MAX = 64
 READERS_PER_STORE_MAX = 256
 SESSION_IDLE_SECONDS_MAX = 120
 SESSION_HEARTBEAT_SECONDS = 20
+SESSION_SUPERSEDE_IDLE_SECONDS = 25
+"""A session of the same identity that was silent this long (a live client is heard more often) may be taken over."""
+SESSION_SENDS_MAX = 8
+"""Bodies of one session worked on at once; more wait."""
+SESSIONS_FINISHED_KEPT = 256
+"""Results of ended sessions remembered, for a commit asked again after its answer was lost."""
+SNAPSHOT_BLOBS_MAX = 16
+BODY_BLOBS_MAX = 1024
+"""Chunks in one upload body."""
+BASE_INDEX_BYTES_MAX = 1 * GIB
+"""A larger index of a previous snapshot is not offered for reuse."""
+PRESENCE_BATCH_IDS = 4096
+DISCARD_BATCH_CHUNKS = 256
+READER_IDLE_SECONDS_MAX = 900
+READER_READS_MAX = 4
+"""Chunks of one reader read at once."""
+VERIFY_READS_MAX = 4
 INTERRUPTED_SESSION_KEEP_SECONDS = 24 * 3600
 RACY_WINDOW_NS = 2_000_000_000
 FULL_REREAD_EVERY_RUNS = 30
@@ -123,3 +140,32 @@ STORE_RESERVE_INODES = 16
 STORE_RECORD_BYTES_MAX = 64 * KIB
 STORE_STATE_BYTES_MAX = 1 * MIB
 STORE_FOLDERS_SEARCHED_MAX = 100_000
+
+# --- server state ---
+STATE_READERS = 2
+STATE_BUSY_SECONDS_MAX = 5.0
+"""How long SQLite waits for another process (a copy of the state being taken) before it gives up."""
+STATE_CACHE_ROWS_MAX = 4096
+"""Identities kept in memory."""
+COMMENT_CHARS_MAX = 1024
+MESSAGE_CHARS_MAX = 4096
+INBOX_ROWS_MAX = 10_000
+TASKS_KEPT_MAX = 50_000
+"""Ended tasks, with their logs; the oldest go first."""
+TASKS_OPEN_MAX = 4096
+TASK_LOG_TEXT_CHARS_MAX = 8192
+TASK_LOG_WAITING_LINES_MAX = 10_000
+"""Lines of one task waiting for the disk; what comes on top is counted, not kept."""
+TASK_LOG_READ_BYTES = 256 * KIB
+TASK_SAVE_SECONDS = 1.0
+"""How often running figures are written to the state."""
+USERS_MAX = 10_000
+TOKENS_MAX = 10_000
+ACL_RULES_MAX = 10_000
+TOKEN_LAST_USED_SECONDS = 60
+"""Grain of the last-used time of a token."""
+AUTH_FAILURES_MAX = 10
+"""Wrong credentials from one address within the window, before more are refused unread."""
+AUTH_FAILURE_WINDOW_SECONDS = 60
+AUTH_PEERS_MAX = 4096
+AUTHORIZATION_CHARS_MAX = 1024
