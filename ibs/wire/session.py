@@ -89,6 +89,12 @@ class LogLine(Wire, frozen=True, kw_only=True):
     text: str
 
 
+class Received(Wire, frozen=True, kw_only=True):
+    """How many blobs of one upload body were received and pinned."""
+
+    received: int
+
+
 class CommitRequest(Wire, frozen=True, kw_only=True):
     """`manifest` is the exact text of manifest.json; `signature` base64, "" to let the server sign."""
 

@@ -33,6 +33,12 @@ class ServerStatus(Wire, frozen=True, kw_only=True):
     services: list[ServiceView]
 
 
+class WhoAmI(Wire, frozen=True, kw_only=True):
+    """The identity behind the credential that was sent."""
+
+    auth_id: str
+
+
 class TaskView(Wire, frozen=True, kw_only=True):
     """`state` is queued, Starting, running, OK, WARNING, FAILED or CANCELLED."""
 

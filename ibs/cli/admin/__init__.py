@@ -1,0 +1,51 @@
+"""`ironcore-backup`: the server, and the administrator's commands over its API. One file a noun."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ibs.cli.admin import access, backup, datastore, login, notification, serve, snapshot, status, task, verify, worker
+from ibs.cli.common import app, example, main_of
+from ibs.version import PRODUCT, VERSION
+
+root = app(
+    "ironcore-backup",
+    f"{PRODUCT}: the backup server and its administration.\n\n"
+    "Commands talk to the server on this machine, or to another with --server (see `ironcore-backup login`).",
+    add_completion=True,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ironcore-backup {VERSION}")
+        raise typer.Exit
+
+
+@root.callback(epilog=example("ironcore-backup serve", "ironcore-backup status --services"))
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+root.command("serve", epilog=example("ironcore-backup serve --state-dir /srv/ibs --listen 0.0.0.0:8007"))(serve.serve)
+root.command("status", epilog=example("ironcore-backup status --services"))(status.status)
+root.command("login", epilog=example("ironcore-backup login backup.example:8007"))(login.login)
+root.command("logout", epilog=example("ironcore-backup logout backup.example:8007"))(login.logout)
+root.add_typer(datastore.root)
+root.add_typer(snapshot.root)
+root.add_typer(task.root)
+root.add_typer(verify.root)
+root.add_typer(worker.root)
+root.add_typer(backup.root)
+root.add_typer(access.users)
+root.add_typer(access.tokens)
+root.add_typer(access.acl)
+root.add_typer(notification.root)
+
+main = main_of(root)

@@ -1,0 +1,140 @@
+"""`ironcore-backup datastore …`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ibs.cli.common import ServerOption, StateDirOption, administrator, app, example, run
+from ibs.cli.follow import end
+from ibs.cli.output import Column, Output, OutputOption, print_facts, print_json, print_rows, say, state_text
+from ibs.errors import ExitStatus
+from ibs.units import format_bytes, format_count
+from ibs.wire.datastore import DatastoreCreate, DatastoreStats, DatastoreView, ProbeResult
+
+root = app("datastore", "Datastores: where backups are kept.")
+
+StoreArgument = Annotated[str, typer.Argument(metavar="STORE", help="Name of the datastore.")]
+
+_LIST = (
+    Column("NAME", lambda row: row.name),
+    Column("STATUS", lambda row: state_text(row.status)),
+    Column("SNAPSHOTS", lambda row: format_count(row.snapshots), right=True),
+    Column("FREE", lambda row: format_bytes(row.bytes_free) if row.bytes_total else "", right=True),
+    Column("TOTAL", lambda row: format_bytes(row.bytes_total) if row.bytes_total else "", right=True),
+    Column("PATH", lambda row: row.path),
+    Column("REASON", lambda row: row.reason),
+)
+
+
+@root.command("create", epilog=example("ironcore-backup datastore create ibs-primary --path /mnt/backup/ibs-primary"))
+def create(
+    store: StoreArgument,
+    path: Annotated[
+        Path, typer.Option(help="An empty or new folder on the server. Never shared with another datastore.")
+    ],
+    comment: Annotated[str, typer.Option(help="A note for people.")] = "",
+    server: ServerOption = None,
+    state_dir: StateDirOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Make a datastore in an empty folder on the server."""
+    place = str(path.absolute() if server is None else path)
+
+    async def work() -> DatastoreView:
+        async with administrator(server, state_dir) as api:
+            return await api.post(
+                "/datastores", DatastoreView, DatastoreCreate(name=store, path=place, comment=comment)
+            )
+
+    made = run(work, output)
+    if output is Output.JSON:
+        print_json(made)
+    say(f"datastore {made.name} is {made.status} at {made.path}", output)
+
+
+@root.command("list", epilog=example("ironcore-backup datastore list --output json"))
+def list_(server: ServerOption = None, state_dir: StateDirOption = None, output: OutputOption = Output.TEXT) -> None:
+    """List the datastores and whether each can be used."""
+
+    async def work() -> list[DatastoreView]:
+        async with administrator(server, state_dir) as api:
+            return await api.get("/datastores", list[DatastoreView])
+
+    print_rows(
+        run(work, output),
+        _LIST,
+        output,
+        empty="no datastores; make one: ironcore-backup datastore create NAME --path DIR",
+    )
+
+
+@root.command("probe", epilog=example("ironcore-backup datastore probe ibs-primary"))
+def probe(
+    store: StoreArgument,
+    server: ServerOption = None,
+    state_dir: StateDirOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Look at a datastore again and say exactly what is wrong, or bring it back online. Exit status 6 when offline."""
+
+    async def work() -> ProbeResult:
+        async with administrator(server, state_dir) as api:
+            return await api.post(f"/datastores/{store}/probe", ProbeResult)
+
+    found = run(work, output)
+    if output is Output.JSON:
+        print_json(found)
+    else:
+        say(f"datastore {found.name}: {state_text(found.status)}" + (f" ({found.reason})" if found.reason else ""))
+        for check in found.checks:
+            say(f"  {'[green]ok  [/green]' if check.ok else '[red]FAIL[/red]'}  {check.check}: {check.detail}")
+    end(ExitStatus.OK if found.status == "online" else ExitStatus.UNAVAILABLE)
+
+
+@root.command("stats", epilog=example("ironcore-backup datastore stats ibs-primary"))
+def stats(
+    store: StoreArgument,
+    server: ServerOption = None,
+    state_dir: StateDirOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Show space, inodes, chunks and what deduplication and compression save."""
+
+    async def work() -> DatastoreStats:
+        async with administrator(server, state_dir) as api:
+            return await api.get(f"/datastores/{store}/stats", DatastoreStats)
+
+    found = run(work, output)
+    quota = [] if found.quota_bytes_free is None else [("Quota", f"{format_bytes(found.quota_bytes_free)} free")]
+    facts = [
+        ("Datastore", f"{found.name}  {state_text(found.status)}"),
+        ("Bytes", f"{format_bytes(found.bytes_free)} free of {format_bytes(found.bytes_total)}"),
+        ("Inodes", f"{format_count(found.inodes_free)} free of {format_count(found.inodes_total)}"),
+        *quota,
+        ("Chunks", f"{format_count(found.chunks)} in {format_bytes(found.chunk_bytes)}, {found.bad_chunks} bad"),
+        ("In progress", f"{found.received_chunks} chunks of running sessions"),
+        ("Snapshots", f"{found.snapshots} in {found.groups} groups, {format_bytes(found.plain_bytes)} before saving"),
+        ("Saving", f"{found.dedup_ratio:.2f} to 1 by deduplication and compression"),
+        ("Sessions", f"{found.open_sessions} open, {found.interrupted_sessions} interrupted"),
+    ]
+    print_facts(found, facts, output)
+
+
+@root.command("remove", epilog=example("ironcore-backup datastore remove ibs-old"))
+def remove(
+    store: StoreArgument,
+    server: ServerOption = None,
+    state_dir: StateDirOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Forget a datastore. Its data stays where it is, untouched."""
+
+    async def work() -> None:
+        async with administrator(server, state_dir) as api:
+            await api.delete(f"/datastores/{store}")
+
+    run(work, output)
+    say(f"datastore {store} is no longer configured; its data was not touched", output)

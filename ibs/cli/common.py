@@ -1,0 +1,158 @@
+"""What all commands share: running async work, exit statuses, options, and following a task to its end.
+
+Used by every file of `cli`. A command is a plain function that builds its request and calls `run`; errors of ours
+become `error:`/`hint:` lines and their exit status here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
+
+import trio
+import typer
+
+from ibs.cli.output import Output, print_error
+from ibs.client.config import Credentials, Logins, resolve_server
+from ibs.client.http import ApiClient
+from ibs.errors import CancelledError, ExitStatus, IbsError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+ServerOption = Annotated[
+    str | None,
+    typer.Option("--server", envvar="IBS_SERVER", help="Server to talk to, HOST[:PORT]; needs a login or IBS_TOKEN."),
+]
+StateDirOption = Annotated[
+    Path | None,
+    typer.Option("--state-dir", envvar="IBS_STATE_DIR", help="State folder of a server on this machine."),
+]
+
+
+class Status:
+    """The exit status a command ends with; commands set `code` for OK with warnings and failed tasks."""
+
+    def __init__(self) -> None:
+        self.code = ExitStatus.OK
+
+
+def run(work: Callable[[], Awaitable[T]], output: Output = Output.TEXT) -> T:
+    """Run `work` in trio; print an error of ours and exit with its status; SIGINT and SIGTERM cancel."""
+    try:
+        return trio.run(_with_signals, work)
+    except IbsError as error:
+        fail(error, output)
+    except BaseExceptionGroup as group:
+        error = first_error(group)
+        if error is None:
+            raise
+        fail(error, output)
+    except KeyboardInterrupt:
+        fail(CancelledError("cancelled"), output)
+
+
+def fail(error: IbsError, output: Output = Output.TEXT) -> NoReturn:
+    """Print the error and end the program with its status."""
+    print_error(error, output)
+    raise typer.Exit(error.exit_status)
+
+
+def first_error(group: BaseExceptionGroup) -> IbsError | None:
+    """The first error of ours in nested groups."""
+    for error in group.exceptions:
+        if isinstance(error, IbsError):
+            return error
+        if isinstance(error, KeyboardInterrupt):
+            return CancelledError("cancelled")
+        if isinstance(error, BaseExceptionGroup) and (found := first_error(error)) is not None:
+            return found
+    return None
+
+
+async def _with_signals(work: Callable[[], Awaitable[T]]) -> T:
+    """Run `work`; SIGTERM and SIGINT cancel it, so that it can end its session before the program does."""
+    result: list[T] = []
+    stopped = False
+
+    async def watch(scope: trio.CancelScope) -> None:
+        nonlocal stopped
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for _number in signals:
+                stopped = True
+                scope.cancel()
+                return
+
+    async with trio.open_nursery() as nursery:  # noqa: TID251 - the program's only root
+        nursery.start_soon(watch, nursery.cancel_scope)
+        result.append(await work())
+        nursery.cancel_scope.cancel()
+    if stopped and not result:
+        raise CancelledError("cancelled", hint="what the server already holds is not sent again next time")
+    return result[0]
+
+
+@asynccontextmanager
+async def administrator(server: str | None, state_dir: Path | None) -> AsyncIterator[ApiClient]:
+    """A connection of the administrator's CLI, found by option, environment, login or local files."""
+    if server is not None and state_dir is not None and os.environ.get("IBS_STATE_DIR") == str(state_dir):
+        state_dir = None  # a server named on purpose wins over the environment's folder
+    credentials = resolve_server(server, state_dir, os.environ, Logins())
+    async with connect(credentials) as api:
+        yield api
+
+
+def connect(credentials: Credentials) -> ApiClient:
+    """An unopened client; use as an async context manager."""
+    return ApiClient(
+        credentials.server.url,
+        fingerprint=credentials.fingerprint,
+        auth_id=credentials.auth_id,
+        secret=credentials.secret,
+    )
+
+
+def ask_secret(prompt: str) -> str:
+    """Ask without echo on a terminal; nothing when there is none."""
+    if not sys.stdin.isatty():
+        return ""
+    return str(typer.prompt(prompt.rstrip(": "), hide_input=True))
+
+
+def app(name: str, text: str, **options: Any) -> typer.Typer:
+    """A typer application in the house style: help with examples, no rich tracebacks, completion on the root only."""
+    options.setdefault("add_completion", False)
+    return typer.Typer(
+        name=name,
+        help=text,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+        **options,
+    )
+
+
+def example(*lines: str) -> str:
+    """The epilog of a command's help: one example a line."""
+    return "[bold]Example:[/bold] " + "  ·  ".join(f"[cyan]{line}[/cyan]" for line in lines)
+
+
+def main_of(root: typer.Typer) -> Callable[[], None]:
+    """The entry point: usage errors exit 2, a broken pipe ends quietly, no traceback reaches a user."""
+
+    @functools.wraps(root)
+    def main() -> None:
+        try:
+            root()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(ExitStatus.FAILED)
+
+    return main

@@ -1,0 +1,120 @@
+"""Tasks, the worker's queue, verification and server-run backups."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from ibs.control.routes.sessions import datastore_path
+from ibs.control.routing import NDJSON, Call, Query, Routes, authenticated, needs
+from ibs.core.access import Privilege
+from ibs.core.tasks import TaskState, TaskType
+from ibs.errors import NotFoundError, UsageError
+from ibs.wire.common import TaskStarted
+from ibs.wire.datastore import VerifyReport, VerifyStart
+from ibs.wire.system import BackupRun, TaskLogLine, TaskView, WorkerView
+
+routes = Routes("tasks")
+_OWN_OR_AUDIT = authenticated("Task.Audit on /system, or the caller's own tasks")
+_OWN_OR_STOP = authenticated("Task.Stop on /system, or the caller's own task")
+
+
+def _one_of(kind: type[TaskState] | type[TaskType], text: str, what: str) -> str:
+    if text and text not in {item.value for item in kind}:
+        raise UsageError(
+            f"{what} {text[:64]!r} is not known", hint=f"use one of {', '.join(item.value for item in kind)}"
+        )
+    return text
+
+
+async def _task(call: Call, privilege: Privilege) -> TaskView:
+    """The task, if the caller may see it; else the same answer as for one that does not exist."""
+    task = await call.context.tasks.get(call.path["upid"])
+    if task.auth_id != call.principal.auth_id and not call.context.access.allows(call.principal, privilege, "/system"):
+        raise NotFoundError(f"no task {call.path['upid']}", hint="see: ironcore-backup task list")
+    return task
+
+
+@routes.route(
+    "GET",
+    "/tasks",
+    access=_OWN_OR_AUDIT,
+    answer=list[TaskView],
+    query=[
+        Query("state", doc="only tasks in this state; running includes Starting"),
+        Query("type", doc="only tasks of this type"),
+        Query("limit", "integer", 50, doc="at most so many, newest first"),
+    ],
+)
+async def task_list(call: Call) -> list[TaskView]:
+    """List tasks, newest first."""
+    everything = call.context.access.allows(call.principal, Privilege.TASK_AUDIT, "/system")
+    return await call.context.tasks.list(
+        state=_one_of(TaskState, call.query["state"], "state"),
+        type=_one_of(TaskType, call.query["type"], "type"),
+        auth_id="" if everything else call.principal.auth_id,
+        limit=call.query["limit"],
+    )
+
+
+@routes.route("GET", "/tasks/{upid}", access=_OWN_OR_AUDIT, answer=TaskView)
+async def task_show(call: Call) -> TaskView:
+    """Show one task."""
+    return await _task(call, Privilege.TASK_AUDIT)
+
+
+@routes.route(
+    "GET",
+    "/tasks/{upid}/log",
+    access=_OWN_OR_AUDIT,
+    answer=NDJSON,
+    query=[
+        Query("follow", "boolean", default=False, doc="stay until the task ends"),
+        Query("from", "integer", 0, maximum=10_000_000, doc="number of the first line"),
+    ],
+)
+async def task_log(call: Call) -> AsyncIterator[TaskLogLine]:
+    """Stream a task's log, one JSON object a line."""
+    task = await _task(call, Privilege.TASK_AUDIT)
+    return call.context.tasks.log(task.upid, first=call.query["from"], follow=call.query["follow"])
+
+
+@routes.route("POST", "/tasks/{upid}/stop", access=_OWN_OR_STOP, answer=TaskView)
+async def task_stop(call: Call) -> TaskView:
+    """Ask a task to stop."""
+    task = await _task(call, Privilege.TASK_STOP)
+    await call.context.tasks.stop(task.upid)
+    return await call.context.tasks.get(task.upid)
+
+
+@routes.route("GET", "/worker/status", access=needs(Privilege.SYSTEM_AUDIT, "/system"), answer=WorkerView)
+async def worker_status(call: Call) -> WorkerView:
+    """Show the worker's slots and queue."""
+    return await call.context.worker_status()
+
+
+@routes.route("POST", "/backups", access=needs(Privilege.SYSTEM_MODIFY, "/system"), body=BackupRun, answer=TaskStarted)
+async def backup_run(call: Call) -> TaskStarted:
+    """Back up the server's own files in a worker slot."""
+    request: BackupRun = call.body
+    path = datastore_path(request.store, request.namespace)
+    call.context.access.require(call.principal, Privilege.DATASTORE_BACKUP, path)
+    return TaskStarted(upid=await call.context.start_backup(call.principal.auth_id, request))
+
+
+@routes.route(
+    "POST",
+    "/datastores/{store}/verify",
+    access=needs(Privilege.DATASTORE_VERIFY, "/datastore/{store}"),
+    body=VerifyStart,
+    answer=TaskStarted,
+)
+async def verify_start(call: Call) -> TaskStarted:
+    """Verify a datastore's snapshots."""
+    request: VerifyStart = call.body
+    return TaskStarted(upid=await call.context.start_verify(call.principal.auth_id, call.path["store"], request))
+
+
+@routes.route("GET", "/verify/status", access=needs(Privilege.SYSTEM_AUDIT, "/system"), answer=list[VerifyReport])
+async def verify_status(call: Call) -> list[VerifyReport]:
+    """Show the last verification of each snapshot."""
+    return await call.context.verify_status()
