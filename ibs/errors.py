@@ -12,6 +12,7 @@ border of the adapter that meets them, and never travel further.
     │   ├── KeyNotRegistered
     │   ├── FingerprintMismatch             (decryption or signing key)
     │   ├── TlsFingerprintMismatch
+    │   ├── SignatureInvalid                a manifest's signature is missing, foreign or broken
     │   └── ConflictError                   http 409   the thing exists, or its state forbids this
     ├── NotFoundError              exit 5  http 404
     │   └── ChunkNotFound
@@ -164,6 +165,13 @@ class TlsFingerprintMismatch(RefusedError):
             pinned=pinned,
             offered=offered,
         )
+
+
+class SignatureInvalid(RefusedError):
+    """A manifest's signature is missing, by a key that is not trusted, or does not fit its bytes."""
+
+    code = "signature-invalid"
+    default_hint = "do not restore from this snapshot unless you know why; verify it, or take another one"
 
 
 class ConflictError(RefusedError):

@@ -24,13 +24,30 @@ METADATA_BLOCK_BYTES_MAX = 1 * MIB
 ENTRY_EXTENTS_MAX = 1024
 """Extents in one entry; a larger file goes on in continuation entries of the same path."""
 ENTRY_XATTR_BYTES_MAX = 256 * KIB
+ENTRY_RANGES_MAX = 64 * KIB
+"""Data ranges of one file; a writer that finds more fills the smallest holes."""
+FILE_EXTENTS_MAX = 1 << 24
+"""Extents of one file over all its continuations: 16 TiB at the average chunk."""
 PATH_BYTES_MAX = 256 * KIB
+METADATA_BLOCK_PATH_BYTES_MAX = 32 * MIB
+"""Full paths of one block's entries, summed: what front coding may unfold to. A block is closed at or past this."""
+METADATA_BLOCK_ENTRIES_MAX = 64 * KIB
+"""More than fit into METADATA_BLOCK_BYTES_MAX at 20 bytes each, the smallest entry there is."""
+FILE_SYSTEMS_PER_BLOCK_MAX = METADATA_BLOCK_ENTRIES_MAX
 NODE_CHILDREN_MAX = 1024
 TREE_DEPTH_MAX = 8
+NODE_CHILDREN_MIN = 64
 INDEX_RECORDS_MAX = 1 << 32
 MANIFEST_BYTES_MAX = 4 * MIB
 MANIFEST_ARCHIVES_MAX = 256
 SNAPSHOT_BLOB_BYTES_MAX = 16 * MIB
+MANIFEST_BLOBS_MAX = 256
+MANIFEST_STATS_MAX = 64
+MANIFEST_TEXT_CHARS_MAX = 1024
+"""One text field of manifest.json, manifest.sig or owner.json."""
+SIGNATURE_BYTES_MAX = 4 * KIB
+STATE_BYTES_MAX = 256 * KIB
+"""state.json and owner.json."""
 
 # --- names ---
 NAME_CHARS_MAX = 64
@@ -62,8 +79,8 @@ SESSIONS_FINISHED_KEPT = 256
 SNAPSHOT_BLOBS_MAX = 16
 BODY_BLOBS_MAX = 1024
 """Chunks in one upload body."""
-BASE_INDEX_BYTES_MAX = 1 * GIB
-"""A larger index of a previous snapshot is not offered for reuse."""
+INDEX_FILE_BYTES_MAX = 1 * GIB
+"""An index is held in memory whole when it is finished, reused, read or verified: 27 million chunks of a tree."""
 PRESENCE_BATCH_IDS = 4096
 DISCARD_BATCH_CHUNKS = 256
 READER_IDLE_SECONDS_MAX = 900

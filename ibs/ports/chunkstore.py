@@ -9,16 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-PLAIN_DOMAIN = bytes(32)
+from ibs.core.ids import PLAIN_DOMAIN, Address
 
-
-class Address(NamedTuple):
-    """`domain`: 32 zero bytes for plain chunks, else the full key fingerprint. `id`: 32 bytes."""
-
-    domain: bytes
-    id: bytes
+__all__ = ["PLAIN_DOMAIN", "Address", "ChunkInfo", "ChunkState", "ChunkStore", "PutOutcome", "Space"]
 
 
 class ChunkState(StrEnum):
@@ -55,13 +50,26 @@ class Space:
     quota_bytes_free: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What the store holds. `chunks` and `stored_bytes` count everything that is served; `received` of them may be lost."""
+
+    chunks: int
+    stored_bytes: int
+    received: int
+    bad: int
+    suspect: int
+    missing: int
+
+
 class ChunkStore(Protocol):
     """Content-addressed store of blobs plus the visible snapshot files that refer to them."""
 
     def put(self, address: Address, blob: bytes | bytearray | memoryview) -> PutOutcome:
         """Take a whole, already checked blob. The chunk is then RECEIVED (or was DURABLE).
 
-        A present chunk of other length, bad or suspect is replaced.
+        A present chunk that is torn, bad or suspect is replaced; a whole one never is, whatever the length of `blob`
+        (a sender must not be able to overwrite what others rely on).
         Raises NoSpace, DatastoreReadOnly, DatastoreOffline.
         """
         ...
@@ -109,6 +117,22 @@ class ChunkStore(Protocol):
 
         Names in `last` are written after a barrier over all the others, in that order, each durable before the next.
         """
+        ...
+
+    def counts(self) -> Counts:
+        """Figures for statistics, at no cost."""
+        ...
+
+    def record_verified(self, addresses: Sequence[Address], when: int) -> None:
+        """Note that the stored digests of these chunks were right at `when` (seconds since 1970)."""
+        ...
+
+    def verified(self, addresses: Sequence[Address]) -> list[int | None]:
+        """When each was last recorded as verified, in the order asked; None for never."""
+        ...
+
+    def close(self, *, clean: bool = True) -> None:
+        """End. With `clean` everything received is made durable first; without, nothing is written any more."""
         ...
 
     def space(self) -> Space:
