@@ -1,0 +1,180 @@
+"""Users, tokens and access rules as rows: `ports.access.AccessRecords` on SQLite.
+
+What they mean is decided in `core.access` and `security`; here only counts and references are guarded.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+
+from ibs.catalog.database import Database
+from ibs.core import limits
+from ibs.errors import ConflictError, NotFoundError
+from ibs.ports.access import AclRecord, TokenRecord, UserRecord
+
+
+class AccessTable:
+    """Implements AccessRecords."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def users(self) -> Sequence[UserRecord]:
+        """All, by auth-id."""
+
+        def work(connection: sqlite3.Connection) -> Sequence[UserRecord]:
+            rows = connection.execute("SELECT auth_id, enabled, comment, created_ns FROM users ORDER BY auth_id")
+            return [UserRecord(auth_id, bool(enabled), comment, created) for auth_id, enabled, comment, created in rows]
+
+        return await self._database.read(work)
+
+    async def add_user(self, record: UserRecord) -> None:
+        """Raises ConflictError when it exists, or there are too many."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            _refuse_present(connection, "users", record.auth_id)
+            _refuse_full(connection, "users", limits.USERS_MAX)
+            values = (record.auth_id, int(record.enabled), record.comment, record.created_ns)
+            connection.execute("INSERT INTO users (auth_id, enabled, comment, created_ns) VALUES (?, ?, ?, ?)", values)
+
+        await self._database.write(work)
+
+    async def set_user(self, auth_id: str, *, enabled: bool) -> None:
+        """Raises NotFoundError."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            cursor = connection.execute("UPDATE users SET enabled = ? WHERE auth_id = ?", (int(enabled), auth_id))
+            _one(cursor, f"user {auth_id}")
+
+        await self._database.write(work)
+
+    async def remove_user(self, auth_id: str) -> None:
+        """With its tokens (by the foreign key) and all rules that name it or them. Raises NotFoundError."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            of_it = "auth_id = ?1 OR auth_id IN (SELECT auth_id FROM tokens WHERE user = ?1)"
+            connection.execute(f"DELETE FROM acl WHERE {of_it}", (auth_id,))  # noqa: S608 - a constant
+            _one(connection.execute("DELETE FROM users WHERE auth_id = ?", (auth_id,)), f"user {auth_id}")
+
+        await self._database.write(work)
+
+    async def tokens(self) -> Sequence[TokenRecord]:
+        """All, by auth-id."""
+
+        def work(connection: sqlite3.Connection) -> Sequence[TokenRecord]:
+            rows = connection.execute(
+                """SELECT auth_id, user, digest, enabled, comment, created_ns, expires_ns, last_used_ns
+                FROM tokens ORDER BY auth_id"""
+            )
+            return [TokenRecord(row[0], row[1], bytes(row[2]), bool(row[3]), *row[4:]) for row in rows]
+
+        return await self._database.read(work)
+
+    async def add_token(self, record: TokenRecord) -> None:
+        """Raises ConflictError when it exists, or there are too many; NotFoundError without the user."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            if not _present(connection, "users", record.user):
+                raise _not_found(f"user {record.user}")
+            _refuse_present(connection, "tokens", record.auth_id)
+            _refuse_full(connection, "tokens", limits.TOKENS_MAX)
+            connection.execute(
+                """INSERT INTO tokens
+                (auth_id, user, digest, enabled, comment, created_ns, expires_ns, last_used_ns)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
+                (
+                    record.auth_id,
+                    record.user,
+                    record.digest,
+                    int(record.enabled),
+                    record.comment,
+                    record.created_ns,
+                    record.expires_ns,
+                    record.last_used_ns,
+                ),
+            )
+
+        await self._database.write(work)
+
+    async def set_token(self, auth_id: str, *, enabled: bool) -> None:
+        """Raises NotFoundError."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            cursor = connection.execute("UPDATE tokens SET enabled = ? WHERE auth_id = ?", (int(enabled), auth_id))
+            _one(cursor, f"token {auth_id}")
+
+        await self._database.write(work)
+
+    async def remove_token(self, auth_id: str) -> None:
+        """With the rules that name it. Raises NotFoundError."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM acl WHERE auth_id = ?", (auth_id,))
+            _one(connection.execute("DELETE FROM tokens WHERE auth_id = ?", (auth_id,)), f"token {auth_id}")
+
+        await self._database.write(work)
+
+    async def tokens_used(self, times: Mapping[str, int]) -> None:
+        """Note when tokens last came in; unknown ones are passed over."""
+        rows = [(time, auth_id) for auth_id, time in times.items()]
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.executemany("UPDATE tokens SET last_used_ns = ? WHERE auth_id = ?", rows)
+
+        await self._database.write(work)
+
+    async def rules(self) -> Sequence[AclRecord]:
+        """All, by path."""
+
+        def work(connection: sqlite3.Connection) -> Sequence[AclRecord]:
+            rows = connection.execute("SELECT path, auth_id, role, propagate FROM acl ORDER BY path, auth_id, role")
+            return [AclRecord(path, auth_id, role, bool(propagate)) for path, auth_id, role, propagate in rows]
+
+        return await self._database.read(work)
+
+    async def grant(self, rule: AclRecord) -> None:
+        """Add, or replace the rule of the same path, auth-id and role. Raises ConflictError: too many."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            _refuse_full(connection, "acl", limits.ACL_RULES_MAX)
+            connection.execute(
+                "INSERT OR REPLACE INTO acl (path, auth_id, role, propagate) VALUES (?, ?, ?, ?)",
+                (rule.path, rule.auth_id, rule.role, int(rule.propagate)),
+            )
+
+        await self._database.write(work)
+
+    async def revoke(self, path: str, auth_id: str, role: str) -> None:
+        """Raises NotFoundError."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            query = "DELETE FROM acl WHERE path = ? AND auth_id = ? AND role = ?"
+            _one(connection.execute(query, (path, auth_id, role)), f"the rule {role} on {path} for {auth_id}")
+
+        await self._database.write(work)
+
+
+def _present(connection: sqlite3.Connection, table: str, auth_id: str) -> bool:
+    query = f"SELECT 1 FROM {table} WHERE auth_id = ?"  # noqa: S608 - callers give constants
+    return connection.execute(query, (auth_id,)).fetchone() is not None
+
+
+def _refuse_present(connection: sqlite3.Connection, table: str, auth_id: str) -> None:
+    if _present(connection, table, auth_id):
+        raise ConflictError(f"{auth_id} exists already", hint="choose another name, or remove it first")
+
+
+def _refuse_full(connection: sqlite3.Connection, table: str, rows_max: int) -> None:
+    count = connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608 - callers give constants
+    if count >= rows_max:
+        raise ConflictError(f"there are {count} {table} rows already, no more are kept", hint="remove unused ones")
+
+
+def _one(cursor: sqlite3.Cursor, what: str) -> None:
+    if cursor.rowcount != 1:
+        raise _not_found(what)
+
+
+def _not_found(what: str) -> NotFoundError:
+    return NotFoundError(f"{what} does not exist", hint="see: ironcore-backup user list, token list, acl list")

@@ -1,0 +1,144 @@
+"""The schema of `state.db` as numbered steps, each run once and all in one transaction.
+
+Used by `catalog.catalog` only. A step is never changed after a release: later changes are new steps. The number of the
+last step is SQLite's `user_version`; `application_id` marks the file as ours. A file from a newer program is
+refused untouched.
+
+Times are nanoseconds since the epoch (UTC) in columns `*_ns`; booleans are 0 or 1; fingerprints and ids are text.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ibs.errors import ConflictError
+
+APPLICATION_ID: Final = 0x49425331  # "IBS1"
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One step. `number` counts from 1 without gaps; `sql` is one or more statements."""
+
+    number: int
+    title: str
+    sql: str
+
+
+MIGRATIONS: Final[Sequence[Migration]] = (
+    Migration(
+        1,
+        "the first state",
+        """
+CREATE TABLE settings (
+    name  TEXT PRIMARY KEY,  -- what is set, such as server-uuid
+    value TEXT NOT NULL      -- its value as text
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE datastores (
+    name        TEXT PRIMARY KEY,          -- how people call it
+    path        TEXT NOT NULL UNIQUE,      -- absolute path of its root
+    uuid        TEXT NOT NULL UNIQUE,      -- identity, as in .ibs/datastore.json
+    comment     TEXT NOT NULL,             -- free text
+    maintenance TEXT NOT NULL DEFAULT ''   -- '' for none, else why the operator keeps it from work
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE tasks (
+    upid       TEXT PRIMARY KEY,         -- unique id of the task
+    type       TEXT NOT NULL,            -- backup, restore, verify, ...
+    id         TEXT NOT NULL,            -- what it works on
+    auth_id    TEXT NOT NULL,            -- who asked for it
+    state      TEXT NOT NULL,            -- queued, Starting, running, OK, WARNING, FAILED, CANCELLED
+    started_ns INTEGER NOT NULL,         -- when it was asked for
+    ended_ns   INTEGER,                  -- when it ended; NULL while it has not
+    message    TEXT NOT NULL DEFAULT '', -- why it ended so
+    warnings   INTEGER NOT NULL DEFAULT 0,  -- how many warning lines its log has
+    figures    TEXT NOT NULL DEFAULT '{}'   -- JSON: bytes, files, figures of each stage
+) STRICT;
+CREATE INDEX tasks_by_time ON tasks (started_ns);
+CREATE INDEX tasks_open ON tasks (started_ns) WHERE ended_ns IS NULL;
+
+CREATE TABLE users (
+    auth_id    TEXT PRIMARY KEY,    -- user@realm
+    enabled    INTEGER NOT NULL,    -- 0: neither the user nor any token of it may come in
+    comment    TEXT NOT NULL,       -- free text
+    created_ns INTEGER NOT NULL     -- when it was made
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE tokens (
+    auth_id      TEXT PRIMARY KEY,  -- user@realm!token
+    user         TEXT NOT NULL REFERENCES users (auth_id) ON DELETE CASCADE,  -- whose rights bound its own
+    digest       BLOB NOT NULL,     -- BLAKE3 of the secret, keyed by the server key
+    enabled      INTEGER NOT NULL,  -- 0: refused
+    comment      TEXT NOT NULL,     -- free text
+    created_ns   INTEGER NOT NULL,  -- when it was made
+    expires_ns   INTEGER,           -- from then on refused; NULL: never
+    last_used_ns INTEGER            -- roughly when it last came in; NULL: never
+) STRICT, WITHOUT ROWID;
+CREATE INDEX tokens_by_user ON tokens (user);
+
+CREATE TABLE acl (
+    path      TEXT NOT NULL,     -- such as /datastore/main/ns/a
+    auth_id   TEXT NOT NULL,     -- user or token
+    role      TEXT NOT NULL,     -- name of a role
+    propagate INTEGER NOT NULL,  -- 1: also for everything below the path
+    PRIMARY KEY (path, auth_id, role)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE inbox (
+    id       INTEGER PRIMARY KEY AUTOINCREMENT,  -- grows for ever, so that readers can ask for newer ones
+    time_ns  INTEGER NOT NULL,  -- when it happened
+    severity TEXT NOT NULL,     -- info, notice, warning, error, critical
+    source   TEXT NOT NULL,     -- backup, verify, system, ...
+    kind     TEXT NOT NULL,     -- stable name of what happened
+    text     TEXT NOT NULL,     -- one sentence
+    fields   TEXT NOT NULL      -- JSON: its facts
+) STRICT;
+
+CREATE TABLE timetable (
+    job         TEXT PRIMARY KEY,  -- name of the job
+    last_run_ns INTEGER,           -- when it last started; NULL: never
+    next_run_ns INTEGER            -- when it is due; NULL: not planned
+) STRICT, WITHOUT ROWID;
+""",
+    ),
+)
+
+
+def migrate(connection: sqlite3.Connection, migrations: Sequence[Migration] = MIGRATIONS) -> int:
+    """Bring the schema up to the last of `migrations`; return how many steps ran. To be called in a transaction.
+
+    Raises ConflictError, changing nothing, when the file is newer than this program or not ours.
+    """
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    owner = int(connection.execute("PRAGMA application_id").fetchone()[0])
+    known = len(migrations)
+    if version > known:
+        raise ConflictError(
+            f"the state was written by a newer program: its schema is {version}, this program knows {known}",
+            hint="install the newer version again, or give another state folder",
+        )
+    tables = int(connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0])
+    if (version or tables) and owner != APPLICATION_ID:
+        raise ConflictError("the database is not a state of this program", hint="give another state folder")
+    for migration in migrations[version:]:
+        for statement in statements(migration.sql):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {migration.number}")
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    return known - version
+
+
+def statements(sql: str) -> Iterator[str]:
+    """Split a script into whole statements, comments kept: `executescript` would commit the open transaction."""
+    statement = ""
+    for line in sql.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement.strip()
+            statement = ""
+    if statement.strip():
+        raise ValueError("the script ends inside a statement")

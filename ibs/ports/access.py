@@ -1,0 +1,96 @@
+"""Where identities and access rules are kept. Implemented by `catalog` (SQLite); used by `security`.
+
+All changes are durable when the call returns. Times are ns since the epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class UserRecord:
+    """`auth_id` is `user@realm`. A disabled user's tokens are refused too."""
+
+    auth_id: str
+    enabled: bool
+    comment: str
+    created_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRecord:
+    """`auth_id` is `user@realm!token`; `digest` keyed BLAKE3-256 of the secret; None: never expires, never used."""
+
+    auth_id: str
+    user: str
+    digest: bytes = field(repr=False)
+    enabled: bool
+    comment: str
+    created_ns: int
+    expires_ns: int | None = None
+    last_used_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class AclRecord:
+    """`auth_id` (user or token) has `role` on `path`, and below it if `propagate`."""
+
+    path: str
+    auth_id: str
+    role: str
+    propagate: bool = True
+
+
+class AccessRecords(Protocol):
+    """Users, their tokens, and who has which role where."""
+
+    async def users(self) -> Sequence[UserRecord]:
+        """All, by auth-id."""
+        ...
+
+    async def add_user(self, record: UserRecord) -> None:
+        """Raises ConflictError when it exists, or there are too many."""
+        ...
+
+    async def set_user(self, auth_id: str, *, enabled: bool) -> None:
+        """Raises NotFoundError."""
+        ...
+
+    async def remove_user(self, auth_id: str) -> None:
+        """With its tokens and all rules that name it or them. Raises NotFoundError."""
+        ...
+
+    async def tokens(self) -> Sequence[TokenRecord]:
+        """All, by auth-id."""
+        ...
+
+    async def add_token(self, record: TokenRecord) -> None:
+        """Raises ConflictError when it exists, or there are too many; NotFoundError without the user."""
+        ...
+
+    async def set_token(self, auth_id: str, *, enabled: bool) -> None:
+        """Raises NotFoundError."""
+        ...
+
+    async def remove_token(self, auth_id: str) -> None:
+        """With the rules that name it. Raises NotFoundError."""
+        ...
+
+    async def tokens_used(self, times: Mapping[str, int]) -> None:
+        """Note when tokens last came in; unknown ones are passed over."""
+        ...
+
+    async def rules(self) -> Sequence[AclRecord]:
+        """All, by path."""
+        ...
+
+    async def grant(self, rule: AclRecord) -> None:
+        """Add, or replace the rule of the same path, auth-id and role. Raises ConflictError: too many."""
+        ...
+
+    async def revoke(self, path: str, auth_id: str, role: str) -> None:
+        """Raises NotFoundError."""
+        ...
