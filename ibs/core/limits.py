@@ -37,6 +37,8 @@ FILE_SYSTEMS_PER_BLOCK_MAX = METADATA_BLOCK_ENTRIES_MAX
 NODE_CHILDREN_MAX = 1024
 TREE_DEPTH_MAX = 8
 NODE_CHILDREN_MIN = 64
+NODE_BYTES_MAX = METADATA_BLOCK_BYTES_MAX + PATH_BYTES_MAX + 64
+"""A node is closed at or past METADATA_BLOCK_BYTES_MAX; its last child may exceed that by its own size."""
 INDEX_RECORDS_MAX = 1 << 32
 MANIFEST_BYTES_MAX = 4 * MIB
 MANIFEST_ARCHIVES_MAX = 256
@@ -186,3 +188,17 @@ AUTH_FAILURES_MAX = 10
 AUTH_FAILURE_WINDOW_SECONDS = 60
 AUTH_PEERS_MAX = 4096
 AUTHORIZATION_CHARS_MAX = 1024
+
+# --- readers ---
+TREE_NODES_CACHED_MAX = 16
+"""Nodes that one tree reader keeps decoded, at most about 4 MiB each."""
+
+# --- supervision, logs, schedule ---
+RESTART_HEALTHY_SECONDS = 60.0
+"""A service that ran this long starts again with the shortest back-off."""
+SERVICE_START_SECONDS_MAX = 30.0
+LOG_QUEUE_LINES_MAX = 10_000
+LOG_LINE_CHARS_MAX = 64 * KIB
+LOCK_SHARDS = 256
+STALL_REPORT_SECONDS = 1.0
+"""At most one stall is reported in this time; all are counted."""
