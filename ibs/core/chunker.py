@@ -26,7 +26,7 @@ _NORMALISATION: Final = 1
 
 
 def check_build(module: str) -> None:
-    """Raise FailedError unless `module`, where FastCDC is from, is the compiled build; the other is 200 times slower."""
+    """Raise FailedError unless `module`, home of FastCDC, is the compiled build; the other is 200 times slower."""
     if not module.startswith(_COMPILED):
         raise FailedError(
             f"the chunker's compiled build is missing ({module} was loaded)",
