@@ -1,0 +1,123 @@
+"""Writes a tree archive: entries in, plaintexts of metadata chunks out. Sans I/O.
+
+Pure; used by the client's backup pipeline. Invariants: the same entries give the same chunks; every emitted chunk is
+one that `TreeReader` accepts; at most one block and one node a level are held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import msgspec
+
+from ibs.core import limits
+from ibs.core.tree.block import BlockWriter
+from ibs.core.tree.entry import FLAG_CONTINUED, NO_FS, Entry, Kind, check_entry, coalesce_extents
+from ibs.core.tree.node import Child, NodeWriter
+from ibs.core.tree.order import check_step, common_prefix_bytes
+from ibs.errors import FormatError
+
+
+class TreeRoot(NamedTuple):
+    """What the index header and the manifest need. `entries` counts paths; `depth` 0: the root is a block."""
+
+    id: bytes
+    depth: int
+    entries: int
+    blocks: int
+
+
+class TreeBuilder:
+    """Takes entries in canonical order, the root path `b""` first, each folder before what is in it.
+
+    `emit(plaintext) -> chunk id` is called once for each finished block or node, children before parents. After a
+    FormatError the builder must be dropped.
+    """
+
+    def __init__(self, emit: Callable[[bytes], bytes]) -> None:
+        self._emit = emit
+        self._block = BlockWriter()
+        self._levels: list[NodeWriter] = []
+        self._path = b""
+        self._folder = False
+        self._entries = 0
+        self._blocks = 0
+
+    def add(self, entry: Entry) -> None:
+        """Append one whole entry; extents are coalesced and a long list of them is continued.
+
+        Raises FormatError when the entry breaks the format or the order; nothing of it is written then.
+        """
+        check_entry(entry)
+        path = entry.path
+        before = self._path
+        if self._entries:
+            shared = common_prefix_bytes(before, path)
+            suffix = path[shared:]
+            check_step(before, self._folder, shared, suffix)
+        else:
+            if path:
+                raise FormatError("a tree archive begins with its root, the empty path")
+            shared, suffix = 0, b""
+        self._path = path
+        self._folder = entry.kind is Kind.DIR
+        self._entries += 1
+        if len(entry.extents) > 1:
+            self._add_file(entry, shared, suffix)
+        elif self._block.add(entry, shared, suffix):
+            self._close_block()
+
+    def finish(self) -> TreeRoot:
+        """Write what is open and return the root. Raises FormatError when nothing was added."""
+        if len(self._block):
+            self._close_block()
+        if not self._levels:
+            raise FormatError("a tree archive without entries cannot be written")
+        depth = 0
+        while self._levels[depth].written or len(self._levels[depth].children) > 1:
+            if self._levels[depth].children:
+                self._close_node(depth)
+            depth += 1
+        # Nothing was ever closed at this level and one child waits: everything is below that child.
+        (root,) = self._levels[depth].children
+        return TreeRoot(root.id, depth, self._entries, self._blocks)
+
+    def _add_file(self, entry: Entry, shared: int, suffix: bytes) -> None:
+        """Append a file of several extents, in as many entries as it takes."""
+        extents = coalesce_extents(entry.extents)
+        step = limits.ENTRY_EXTENTS_MAX
+        if len(extents) == len(entry.extents) <= step:
+            if self._block.add(entry, shared, suffix):
+                self._close_block()
+            return
+        for first in range(0, len(extents), step):
+            part = extents[first : first + step]
+            more = FLAG_CONTINUED if first + step < len(extents) else 0
+            if first == 0:
+                piece = msgspec.structs.replace(entry, extents=part, flags=entry.flags | more)
+            else:
+                piece = Entry(entry.path, Kind.CONTINUATION, fs=NO_FS, flags=more, extents=part)
+                shared, suffix = len(entry.path), b""
+            if self._block.add(piece, shared, suffix):
+                self._close_block()
+
+    def _close_block(self) -> None:
+        entries = len(self._block)
+        first_path = self._block.first_path
+        data = self._block.take()
+        self._blocks += 1
+        self._add_child(0, Child(first_path, self._emit(data), len(data), entries))
+
+    def _close_node(self, depth: int) -> None:
+        data, first_path, entries = self._levels[depth].take()
+        self._add_child(depth + 1, Child(first_path, self._emit(data), len(data), entries))
+
+    def _add_child(self, depth: int, child: Child) -> None:
+        """Put a finished chunk of level `depth` into the open node above it."""
+        if depth == len(self._levels):
+            if depth > limits.TREE_DEPTH_MAX:
+                raise FormatError(f"the tree would need more than {limits.TREE_DEPTH_MAX} levels of nodes")
+            self._levels.append(NodeWriter(depth + 1))
+        if self._levels[depth].add(child):
+            self._close_node(depth)
