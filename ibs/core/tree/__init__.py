@@ -3,7 +3,8 @@
 Pure and without I/O: chunks leave through a function and come in through one. The format is formats.md section 4.
 
     entry    what one path is, and the rules for its values     order    which path may follow which
-    block    entries <-> bytes, front-coded                      node     first paths -> chunks
+    block    bytes -> entries, nothing trusted                   block_writer  entries -> bytes, front-coded
+    node     first paths -> chunks
     builder  entries -> chunks                                   reader   chunks -> entries, from any path on
 
 Import from here.

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from ibs.core import limits
-from ibs.core.tree.block import BlockWriter
+from ibs.core.tree.block_writer import BlockWriter
 from ibs.core.tree.entry import FLAG_CONTINUED, NO_FS, Entry, Kind, check_entry, coalesce_extents
 from ibs.core.tree.node import Child, NodeWriter
 from ibs.core.tree.order import check_step, common_prefix_bytes
