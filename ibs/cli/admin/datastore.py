@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from ibs.cli.common import ServerOption, StateDirOption, administrator, app, example, run
-from ibs.cli.follow import end
+from ibs.cli.follow import end, follow_task
 from ibs.cli.output import Column, Output, OutputOption, print_facts, print_json, print_rows, say, state_text
 from ibs.errors import ExitStatus
 from ibs.units import format_bytes, format_count
+from ibs.wire.common import TaskStarted
 from ibs.wire.datastore import DatastoreCreate, DatastoreStats, DatastoreView, ProbeResult
 
 root = app("datastore", "Datastores: where backups are kept.")
@@ -121,6 +122,24 @@ def stats(
         ("Sessions", f"{found.open_sessions} open, {found.interrupted_sessions} interrupted"),
     ]
     print_facts(found, facts, output)
+
+
+@root.command("cleanup", epilog=example("ironcore-backup datastore cleanup ibs-primary"))
+def cleanup(
+    store: StoreArgument,
+    detach: Annotated[bool, typer.Option(help="Print the UPID and return.")] = False,
+    server: ServerOption = None,
+    state_dir: StateDirOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Discard what interrupted backups left behind, now instead of after a day. They can then not be resumed."""
+
+    async def work() -> int:
+        async with administrator(server, state_dir) as api:
+            started = await api.post(f"/datastores/{store}/cleanup", TaskStarted)
+            return await follow_task(api, started.upid, output, detach=detach)
+
+    end(run(work, output))
 
 
 @root.command("remove", epilog=example("ironcore-backup datastore remove ibs-old"))

@@ -114,6 +114,17 @@ async def verify_start(call: Call) -> TaskStarted:
     return TaskStarted(upid=await call.context.start_verify(call.principal.auth_id, call.path["store"], request))
 
 
+@routes.route(
+    "POST",
+    "/datastores/{store}/cleanup",
+    access=needs(Privilege.DATASTORE_MODIFY, "/datastore/{store}"),
+    answer=TaskStarted,
+)
+async def cleanup_start(call: Call) -> TaskStarted:
+    """Discard what interrupted sessions left behind, now instead of after their day of grace."""
+    return TaskStarted(upid=await call.context.start_cleanup(call.principal.auth_id, call.path["store"]))
+
+
 @routes.route("GET", "/verify/status", access=needs(Privilege.SYSTEM_AUDIT, "/system"), answer=list[VerifyReport])
 async def verify_status(call: Call) -> list[VerifyReport]:
     """Show the last verification of each snapshot."""
