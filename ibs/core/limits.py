@@ -202,3 +202,9 @@ LOG_LINE_CHARS_MAX = 64 * KIB
 LOCK_SHARDS = 256
 STALL_REPORT_SECONDS = 1.0
 """At most one stall is reported in this time; all are counted."""
+
+# --- tasks and events ---
+TASK_ID_BYTES_MAX = 1024
+UPID_CHARS_MAX = 4096
+EVENT_TEXT_CHARS_MAX = 4096
+EVENT_FIELDS_MAX = 64
