@@ -197,6 +197,8 @@ TREE_NODES_CACHED_MAX = 16
 RESTART_HEALTHY_SECONDS = 60.0
 """A service that ran this long starts again with the shortest back-off."""
 SERVICE_START_SECONDS_MAX = 30.0
+STOP_RANK_SECONDS_MIN = 2.0
+"""Services that stop after the others have at least this long, even when those used up the grace."""
 LOG_QUEUE_LINES_MAX = 10_000
 LOG_LINE_CHARS_MAX = 64 * KIB
 LOCK_SHARDS = 256
