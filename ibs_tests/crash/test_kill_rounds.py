@@ -1,7 +1,7 @@
 """SIGKILL of server and of client at random moments of a backup, round after round.
 
-After it: every listed snapshot restores byte-identical, and after a clean-up nothing unreferenced is left. The number of
-rounds is IBS_CRASH_ROUNDS (24 by default, 200 in CI); IBS_CRASH_SEED replays a run.
+After it every listed snapshot restores byte-identical, and after a clean-up nothing unreferenced is left. Rounds are
+IBS_CRASH_ROUNDS (24 by default, 200 in CI); IBS_CRASH_SEED replays a run.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""An independent look at a store on disk, written from contrib/docs/formats.md alone: what is there, what is referred to.
+"""An independent look at a store on disk, written from contrib/docs/formats.md: what is there, what is referred to.
 
 Uses none of the product's code, so that it cannot share the product's mistakes.
 """
