@@ -210,3 +210,32 @@ TASK_ID_BYTES_MAX = 1024
 UPID_CHARS_MAX = 4096
 EVENT_TEXT_CHARS_MAX = 4096
 EVENT_FIELDS_MAX = 64
+
+# --- backup pipeline ---
+BACKUP_SEGMENTS = 6
+"""Read buffers in flight; together with BACKUP_SEGMENT_BYTES the bound of plaintext held."""
+BACKUP_SEGMENT_BYTES = 16 * MIB
+BACKUP_BATCH_BYTES = 4 * MIB
+"""Chunk bytes handed over by the reading thread at once."""
+BACKUP_BATCH_ENTRIES = 2048
+BACKUP_JOB_BYTES = 2 * MIB
+"""Plaintext hashed, compressed and encrypted in one turn of a thread."""
+BACKUP_JOBS_WAITING = 4
+BACKUP_BATCHES_WAITING = 16
+BACKUP_SENDERS = 4
+BACKUP_BODIES_WAITING = 4
+BACKUP_BODY_BYTES = 1 * MIB
+"""Small blobs are put together up to this before they are sent."""
+BACKUP_HELD_ENTRIES = 8192
+"""Entries that may wait for the chunk of a small file before that chunk is cut short."""
+BACKUP_REPORT_SECONDS = 2.0
+BACKUP_PROGRESS_SECONDS = 0.25
+BACKUP_NOTES_MAX = 10_000
+"""Lines of one backup kept for the task log; more are counted."""
+BACKUP_REPORT_LINES = 500
+BACKUP_ABORT_SECONDS = 10.0
+BASE_CHUNKS_AHEAD = 7
+"""Metadata chunks of the previous snapshot fetched together with the one that is wanted."""
+BASE_CHUNKS_KEPT = 24
+RECORDS_MEMORY_BYTES = 8 * MIB
+"""Index records kept in memory for their digest; more go to an unlinked temporary file."""
