@@ -100,16 +100,7 @@ ROLES: Final[Mapping[str, frozenset[Privilege]]] = {
     "Audit": frozenset(privilege for privilege in Privilege if privilege.endswith(".Audit")),
     "NoAccess": frozenset(),
     # All but Allocate, which reaches outside the store: it chooses folders of the server.
-    "Datastore.Admin": frozenset(
-        {
-            _P.DATASTORE_AUDIT,
-            _P.DATASTORE_READ,
-            _P.DATASTORE_BACKUP,
-            _P.DATASTORE_VERIFY,
-            _P.DATASTORE_PRUNE,
-            _P.DATASTORE_MODIFY,
-        }
-    ),  # fmt: skip
+    "Datastore.Admin": frozenset(p for p in Privilege if p.startswith("Datastore.")) - {_P.DATASTORE_ALLOCATE},
     "Datastore.PowerUser": frozenset({_P.DATASTORE_BACKUP, _P.DATASTORE_PRUNE}),
     "Datastore.Backup": frozenset({_P.DATASTORE_BACKUP}),
     "Datastore.Reader": frozenset({_P.DATASTORE_AUDIT, _P.DATASTORE_READ}),

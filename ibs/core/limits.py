@@ -32,7 +32,7 @@ PATH_BYTES_MAX = 256 * KIB
 METADATA_BLOCK_PATH_BYTES_MAX = 32 * MIB
 """Full paths of one block's entries, summed: what front coding may unfold to. A block is closed at or past this."""
 METADATA_BLOCK_ENTRIES_MAX = 64 * KIB
-"""More than fit into METADATA_BLOCK_BYTES_MAX at 20 bytes each, the smallest entry there is."""
+"""More than fit into METADATA_BLOCK_BYTES_MAX: the smallest entry takes 23 bytes."""
 FILE_SYSTEMS_PER_BLOCK_MAX = METADATA_BLOCK_ENTRIES_MAX
 NODE_CHILDREN_MAX = 1024
 TREE_DEPTH_MAX = 8
