@@ -6,6 +6,7 @@ parsing raises UsageError with an example.
 
 from __future__ import annotations
 
+import math
 import re
 from decimal import Decimal
 from typing import Final
@@ -27,6 +28,8 @@ _DURATION_MAX: Final = 100 * 366 * 86400
 def format_bytes(count: float) -> str:
     """Bytes with one decimal in the largest IEC unit: `0 B`, `999 B`, `1.5 GiB`."""
     value = float(count)
+    if not math.isfinite(value):
+        return "unknown"
     if abs(value) < 1024:
         return f"{int(value)} B"
     power = 0
@@ -48,7 +51,9 @@ def format_count(count: int) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """The two largest parts: `0.4 s`, `12 s`, `3 min 05 s`, `2 h 05 min`, `3 d 04 h`."""
+    """The two largest parts: `0.4 s`, `12 s`, `3 min 05 s`, `2 h 05 min`, `3 d 04 h`; `unknown` when not finite."""
+    if not math.isfinite(seconds):
+        return "unknown"
     sign = "-" if seconds < 0 else ""
     value = abs(seconds)
     if value < 9.95:
@@ -78,7 +83,7 @@ def parse_bytes(text: str) -> int:
     base = 1000 if suffix.lower() == "b" else 1024
     count = int(Decimal(number) * base**power)
     if count > _BYTES_MAX:
-        raise UsageError(f"size {_shown(text)} is too large", hint="sizes go up to 8 EiB")
+        raise UsageError(f"size {_shown(text)} is too large", hint="sizes are below 8 EiB")
     return count
 
 
