@@ -84,6 +84,8 @@ BODY_BLOBS_MAX = 1024
 INDEX_FILE_BYTES_MAX = 1 * GIB
 """An index is held in memory whole when it is finished, reused, read or verified: 27 million chunks of a tree."""
 PRESENCE_BATCH_IDS = 4096
+SNAPSHOTS_REMEMBERED = 4096
+"""Decoded manifests kept in memory, a store."""
 DISCARD_BATCH_CHUNKS = 256
 READER_IDLE_SECONDS_MAX = 900
 READER_READS_MAX = 4
@@ -105,6 +107,7 @@ STOP_GRACE_SECONDS = 20.0
 POOL_DISK_THREADS = 8
 POOL_CPU_THREADS = 2
 WORKER_SLOTS_DEFAULT = 4
+WORKER_SLOTS_MAX = 64
 WORKER_QUEUE_MAX = 1000
 TASK_LOG_LINES_MAX = 1_000_000
 LOG_FILE_BYTES_MAX = 32 * MIB
@@ -140,8 +143,10 @@ SYSCALL_PATH_BYTES = 4000
 """One path handed to the kernel; longer ones are walked in pieces (PATH_MAX is 4096)."""
 
 # --- local store ---
-STORE_PENDING_CHUNKS_MAX = 32_768
-"""Received chunks without a barrier; a writer that would exceed it runs a barrier first."""
+STORE_RECEIVED_CHUNKS_MAX = 8192
+STORE_RECEIVED_BYTES_MAX = 8 * GIB
+"""Received without a barrier; a writer that would exceed one of these runs a barrier first. After an unclean stop
+so much is read again before the store opens."""
 STORE_LOCK_SHARDS = 256
 STORE_DB_BATCH_ROWS = 512
 STORE_DISCARD_BATCH_CHUNKS = 64

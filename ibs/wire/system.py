@@ -31,6 +31,8 @@ class ServerStatus(Wire, frozen=True, kw_only=True):
     fingerprint: str
     listen: str
     services: list[ServiceView]
+    loop_stalls: int = 0
+    loop_stall_longest_ms: float = 0.0
 
 
 class WhoAmI(Wire, frozen=True, kw_only=True):

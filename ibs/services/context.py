@@ -1,0 +1,204 @@
+"""What the control plane gets of the server: handles, use cases and settings, in one frozen value.
+
+Built by `app`, imported by `control`. It holds no state of its own: facts about services come from the supervisor,
+answers from the actors, everything else from the engine. Invariant: routes reach nothing but this.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+from ibs.core.events import Event
+from ibs.core.names import format_time
+from ibs.ports.clock import Clock
+from ibs.ports.pool import Pool
+from ibs.runtime.bus import Bus
+from ibs.runtime.mailbox import Handle
+from ibs.runtime.settings import Settings
+from ibs.runtime.stall import StallDetector
+from ibs.runtime.supervisor import ServiceState, Supervisor
+from ibs.services.gc import Cleanup
+from ibs.services.scheduler import NextRun, Timetable
+from ibs.services.verifier import StartVerify, VerifyStatus
+from ibs.services.worker import SetSlots, Submit, WorkerStatus
+from ibs.version import PRODUCT, VERSION
+from ibs.wire.datastore import VerifyReport, VerifyStart
+from ibs.wire.reader import ReaderClose, ReaderOpen, ReaderOpened
+from ibs.wire.session import CommitRequest, CommitResult, SessionOpen, SessionOpened
+from ibs.wire.system import BackupRun, InboxView, ServerStatus, ServiceView, WorkerView
+
+if TYPE_CHECKING:
+    from ibs.catalog.inbox import InboxRecord
+    from ibs.engine.datastores import Datastores
+    from ibs.engine.readers import Reader
+    from ibs.engine.session.session import WriteSession
+    from ibs.engine.tasks import TaskRegistry
+    from ibs.security.access import AccessChecker
+    from ibs.security.identities import Identities
+
+UNIT_PREFIX = "ironcore-backup-"
+
+
+class InboxReader(Protocol):
+    """What the routes need of the catalog's inbox."""
+
+    async def list(self, *, after: int = 0, limit: int) -> Sequence[InboxRecord]: ...
+
+
+class SessionDesk(Protocol):
+    """Write sessions of all datastores, by the identity that opened them. Implemented by `services.sessions`."""
+
+    async def open(self, store: str, auth_id: str, request: SessionOpen) -> SessionOpened:
+        """Open a session and its task. The caller has checked Datastore.Backup on the namespace."""
+        ...
+
+    def get(self, session_id: str, auth_id: str) -> WriteSession:
+        """Raises SessionLost for one that ended, never was, or belongs to somebody else."""
+        ...
+
+    async def commit(self, session_id: str, auth_id: str, request: CommitRequest) -> CommitResult:
+        """Durable when it returns; a repetition gets the same answer."""
+        ...
+
+
+class ReaderDesk(Protocol):
+    """Readers of all datastores, by the identity that opened them. Implemented by `services.sessions`."""
+
+    async def open(self, store: str, auth_id: str, request: ReaderOpen, *, everything: bool) -> ReaderOpened:
+        """Open a reader and its task; without `everything` only on groups the identity owns."""
+        ...
+
+    def get(self, reader_id: str, auth_id: str) -> Reader:
+        """Raises SessionLost for one that ended, never was, or belongs to somebody else."""
+        ...
+
+    async def close(self, reader_id: str, auth_id: str, request: ReaderClose) -> None:
+        """End the read lease and the task."""
+        ...
+
+
+@dataclass(slots=True)
+class Endpoint:
+    """Where the API listens. Set by `app` once the port is bound; "" and 0 before that."""
+
+    host: str = ""
+    port: int = 0
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}" if self.port else ""
+
+
+@dataclass(frozen=True)
+class ServerContext:
+    """The running server. `fingerprint` is that of its certificate; `api_stopping` is set when the API shall end."""
+
+    settings: Settings
+    clock: Clock
+    pool: Pool
+    bus: Bus[Event]
+    started: datetime
+    tls: ssl.SSLContext = field(repr=False)
+    fingerprint: str
+    endpoint: Endpoint
+    api_stopping: trio.Event
+    access: AccessChecker
+    identities: Identities
+    datastores: Datastores
+    sessions: SessionDesk
+    readers: ReaderDesk
+    tasks: TaskRegistry
+    inbox_table: InboxReader
+    supervisor: Supervisor
+    stalls: StallDetector
+    scheduler: Handle
+    worker: Handle
+    verifier: Handle
+    gc: Handle
+    sync: Handle
+    pid: int
+    uptime: Callable[[], float]
+
+    def status(self) -> ServerStatus:
+        """The server and its roles as they are now."""
+        seen = self.stalls.statistics
+        return ServerStatus(
+            product=PRODUCT,
+            version=VERSION,
+            node=self.settings.node,
+            pid=self.pid,
+            started=format_time(self.started),
+            uptime_seconds=round(self.uptime(), 3),
+            fingerprint=self.fingerprint,
+            listen=str(self.endpoint),
+            services=[_service(state) for state in self.supervisor.states()],
+            loop_stalls=seen.stalls,
+            loop_stall_longest_ms=seen.longest_ms,
+        )
+
+    def inject_fault(self, role: str) -> None:
+        """Kill that role's actor on purpose. Raises NotFoundError, ConflictError when it does not run."""
+        self.supervisor.inject_fault(role)
+
+    async def inbox(self, limit: int) -> list[InboxView]:
+        """What happened, newest first."""
+        return [_inbox_view(record) for record in await self.inbox_table.list(limit=limit)]
+
+    async def worker_status(self) -> WorkerView:
+        """Slots, what runs in them, and who waits for what."""
+        return await self.worker.ask(WorkerStatus())
+
+    async def set_worker_slots(self, slots: int) -> WorkerView:
+        """Change the number of slots while tasks run. Raises UsageError."""
+        return await self.worker.ask(SetSlots(slots))
+
+    async def start_backup(self, auth_id: str, run: BackupRun) -> str:
+        """Queue a backup of the server's own files; return its UPID. Raises UsageError, BusyError, NotFoundError."""
+        return await self.worker.ask(Submit(auth_id, run))
+
+    async def start_verify(self, auth_id: str, store: str, request: VerifyStart) -> str:
+        """Queue a verification; return its UPID. Raises UsageError, BusyError, NotFoundError, DatastoreOffline."""
+        return await self.verifier.ask(StartVerify(auth_id, store, request))
+
+    async def verify_status(self) -> list[VerifyReport]:
+        """The last verification of each snapshot that had one."""
+        return await self.verifier.ask(VerifyStatus())
+
+    async def start_cleanup(self, auth_id: str, store: str) -> str:
+        """Discard what interrupted sessions left; return the task's UPID. Raises NotFoundError, DatastoreOffline."""
+        return await self.gc.ask(Cleanup(auth_id, store))
+
+    async def timetable(self) -> list[NextRun]:
+        """The server's own jobs with their last and next runs."""
+        return await self.scheduler.ask(Timetable())
+
+
+def _service(state: ServiceState) -> ServiceView:
+    return ServiceView(
+        unit=UNIT_PREFIX + state.role,
+        role=state.role,
+        state=str(state.state),
+        since=format_time(state.since),
+        restarts=state.restarts,
+        duty=state.duty,
+        last_error=state.last_error,
+        mailbox=state.mailbox,
+    )
+
+
+def _inbox_view(record: InboxRecord) -> InboxView:
+    moment = datetime.fromtimestamp(record.time_ns // 1_000_000_000, tz=UTC)
+    return InboxView(
+        id=record.id,
+        time=format_time(moment),
+        severity=record.severity,
+        source=record.source,
+        text=record.text,
+        fields=dict(record.fields),
+    )
