@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
+import socket
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,10 +28,14 @@ from ibs.errors import BusyError, FailedError
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """All tables of the state in the folder `state`. `server_uuid` was drawn when the state was made."""
+    """All tables of the state in the folder `state`.
+
+    `server_uuid` was drawn, and `node` (the host's short name, as in UPIDs) taken, when the state was made.
+    """
 
     state: Path
     server_uuid: str
+    node: str
     database: Database
     settings: Settings
     datastores: DatastoreTable
@@ -52,6 +58,7 @@ async def open_catalog(state: Path, *, inline: bool = False) -> AsyncIterator[Ca
             yield Catalog(
                 state=state,
                 server_uuid=await settings.ensure("server-uuid", str(uuid.uuid4())),
+                node=await settings.ensure("node", node_name(socket.gethostname())),
                 database=database,
                 settings=settings,
                 datastores=DatastoreTable(database),
@@ -60,6 +67,12 @@ async def open_catalog(state: Path, *, inline: bool = False) -> AsyncIterator[Ca
                 inbox=InboxTable(database),
                 timetable=TimetableTable(database),
             )
+
+
+def node_name(hostname: str) -> str:
+    """The host's short name in the characters that a UPID allows."""
+    short = re.sub(r"[^A-Za-z0-9-]", "-", hostname.partition(".")[0])[:63].strip("-")
+    return short or "localhost"
 
 
 @contextmanager
@@ -87,5 +100,5 @@ def _lock(descriptor: int, state: Path) -> None:
             f"the state folder {state} is in use by another server (pid {holder})",
             hint="stop that server, or give this one its own --state-dir",
         ) from error
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    with suppress(OSError):  # only for people to read; a full disk must not keep the server from starting
+        os.pwrite(descriptor, f"{os.getpid():<15}\n".encode(), 0)

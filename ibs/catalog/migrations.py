@@ -128,7 +128,8 @@ def migrate(connection: sqlite3.Connection, migrations: Sequence[Migration] = MI
         for statement in statements(migration.sql):
             connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {migration.number}")
-    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    if owner != APPLICATION_ID:
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     return known - version
 
 
