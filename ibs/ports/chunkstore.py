@@ -13,7 +13,7 @@ from typing import Protocol
 
 from ibs.core.ids import PLAIN_DOMAIN, Address
 
-__all__ = ["PLAIN_DOMAIN", "Address", "ChunkInfo", "ChunkState", "ChunkStore", "PutOutcome", "Space"]
+__all__ = ["PLAIN_DOMAIN", "Address", "ChunkInfo", "ChunkState", "ChunkStore", "Counts", "PutOutcome", "Space"]
 
 
 class ChunkState(StrEnum):
@@ -52,7 +52,7 @@ class Space:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What the store holds. `chunks` and `stored_bytes` count everything that is served; `received` of them may be lost."""
+    """What the store holds. `chunks` and `stored_bytes` count all that is served; `received` of them may be lost."""
 
     chunks: int
     stored_bytes: int

@@ -1,0 +1,255 @@
+"""What the store knows about chunks right now: received ones in memory, promoted ones in the index, and the marks.
+
+Used inside `storage.local`. The index (`chunkdb`) knows promoted chunks only; this adds those received since the last
+barrier, rows that could not be written yet (a full disk), and the set of chunks that must not be reused.
+
+Lock order: shard, then `_writes`, then `_lock`. Nothing here takes a shard lock. `_writes` makes a change in memory and
+in the index one step for other changes; `_lock` guards memory and is never held across SQLite or the disk.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from ibs.core import limits
+from ibs.ports.chunkstore import Address, ChunkInfo, ChunkState, Counts
+from ibs.storage.local.chunkdb import ChunkDb, Row, RowState
+from ibs.storage.local.gate import Gate
+
+_STATES = {
+    RowState.OK: ChunkState.DURABLE,
+    RowState.SUSPECT: ChunkState.DURABLE,  # still served
+    RowState.BAD: ChunkState.BAD,
+    RowState.MISSING: ChunkState.ABSENT,
+}
+
+
+@dataclass(eq=False, slots=True)
+class Received:
+    """One chunk in the incoming folder. Compared by identity: the same address may be received again.
+
+    `heals`: the final place held (or should have held) something unusable. `suspect`: reported since.
+    """
+
+    address: Address
+    name: str
+    stored_bytes: int
+    heals: bool
+    suspect: bool = False
+
+
+class Ledger:
+    """Thread-safe. `epoch` is the store's generation."""
+
+    def __init__(self, db: ChunkDb, gate: Gate, epoch: int) -> None:
+        self._db = db
+        self._gate = gate
+        self.epoch = epoch
+        self._writes = threading.Lock()
+        self._lock = threading.Lock()
+        self._received: dict[Address, Received] = {}
+        self._received_bytes = 0
+        self._unrecorded: dict[Address, Received] = {}
+        self._acknowledged: set[Address] = set()
+        self._marks = {row.address: row.state for row in db.marked()}
+        self._unavailable: frozenset[Address] | None = None
+        self._bound_marks()
+
+    # --- received chunks ---
+
+    def received(self, address: Address) -> Received | None:
+        """The incoming chunk of that address."""
+        with self._lock:
+            return self._received.get(address)
+
+    def received_all(self) -> list[Received]:
+        """Everything received until now and not promoted."""
+        with self._lock:
+            return list(self._received.values())
+
+    def is_full(self) -> bool:
+        """Whether as much waits for a barrier as may."""
+        with self._lock:
+            waiting = len(self._received) + len(self._acknowledged)
+            return (
+                waiting >= limits.STORE_RECEIVED_CHUNKS_MAX or self._received_bytes >= limits.STORE_RECEIVED_BYTES_MAX
+            )
+
+    def add(self, entry: Received) -> None:
+        """A chunk has its name in the incoming folder."""
+        with self._lock:
+            before = self._received.get(entry.address)
+            self._received_bytes += entry.stored_bytes - (before.stored_bytes if before else 0)
+            self._received[entry.address] = entry
+            if entry.address in self._marks:
+                self._unavailable = None
+
+    def drop(self, entry: Received) -> None:
+        """That chunk is not in the incoming folder any more."""
+        with self._lock:
+            if self._received.get(entry.address) is entry:
+                del self._received[entry.address]
+                self._received_bytes -= entry.stored_bytes
+                self._unavailable = None
+
+    def acknowledge(self, address: Address) -> None:
+        """A present chunk was answered for again; its row gets this epoch at the next barrier."""
+        with self._lock:
+            self._acknowledged.add(address)
+
+    def record(self, promoted: Sequence[Received]) -> int:
+        """Add rows of promoted chunks; then they are no longer *received*. Returns how many were still wanted.
+
+        One that was discarded or received again meanwhile is passed over. Raises sqlite3.Error; the chunks are then
+        remembered, known as durable, and recorded by the next call.
+        """
+        with self._writes:
+            with self._lock:
+                fresh = [entry for entry in promoted if self._received.get(entry.address) is entry]
+                for entry in fresh:
+                    self._became_durable(entry)
+                waiting = list(self._unrecorded.values())
+                acknowledged = list(self._acknowledged)
+            if acknowledged:
+                self._db.acknowledge(acknowledged, self.epoch)
+            if waiting:
+                self._db.add(
+                    ((e.address, e.stored_bytes, RowState.SUSPECT if e.suspect else RowState.OK) for e in waiting),
+                    self.epoch,
+                )
+            with self._lock:
+                self._acknowledged.difference_update(acknowledged)
+                self._unrecorded.clear()  # nobody adds to it without `_writes`
+        return len(fresh)
+
+    def _became_durable(self, entry: Received) -> None:
+        del self._received[entry.address]
+        self._received_bytes -= entry.stored_bytes
+        self._unrecorded[entry.address] = entry
+        self._marks.pop(entry.address, None)
+        if entry.suspect:
+            self._marks[entry.address] = RowState.SUSPECT
+        if entry.heals or entry.suspect:
+            self._unavailable = None
+
+    # --- marks ---
+
+    def mark_of(self, address: Address) -> RowState | None:
+        """BAD, SUSPECT or MISSING for a promoted chunk so marked, else None."""
+        with self._lock:
+            return self._marks.get(address)
+
+    def mark(self, address: Address, state: RowState) -> None:
+        """Mark a promoted chunk, in memory first so that it holds even where the index takes no writes.
+
+        Raises sqlite3.Error.
+        """
+        with self._writes:
+            with self._lock:
+                self._marks[address] = state
+                self._unavailable = None
+                self._unrecorded.pop(address, None)
+            self._bound_marks()
+            self._db.mark(address, state, self.epoch)
+
+    def mark_received_suspect(self, entry: Received) -> None:
+        """Mark a received chunk; its row will say so."""
+        with self._lock:
+            entry.suspect = True
+            self._unavailable = None
+
+    def forget(self, addresses: Iterable[Address]) -> None:
+        """These chunks are discarded. The caller removes received entries by `drop`. Raises sqlite3.Error."""
+        batch = list(addresses)
+        with self._writes:
+            self._db.remove(batch)
+            with self._lock:
+                for address in batch:
+                    self._unrecorded.pop(address, None)
+                    self._acknowledged.discard(address)
+                    self._marks.pop(address, None)
+                self._unavailable = None
+
+    def unavailable(self) -> frozenset[Address]:
+        """Chunks not to be reused."""
+        with self._lock:
+            if self._unavailable is None:
+                healed = {a for a in self._marks if (e := self._received.get(a)) is not None and not e.suspect}
+                suspect = {entry.address for entry in self._received.values() if entry.suspect}
+                self._unavailable = frozenset((self._marks.keys() - healed) | suspect)
+            return self._unavailable
+
+    def _bound_marks(self) -> None:
+        if len(self._marks) > limits.STORE_MARKS_MAX:
+            self._gate.go_read_only(
+                f"more than {limits.STORE_MARKS_MAX} chunks are bad or missing; repair it, or restore a replica"
+            )
+
+    # --- questions ---
+
+    def info(self, addresses: Sequence[Address]) -> list[ChunkInfo]:
+        """States in the order asked. Raises sqlite3.Error."""
+        known: dict[Address, ChunkInfo] = {}
+        with self._lock:
+            for address in addresses:
+                info = self._now(address)
+                if info is not None:
+                    known[address] = info
+        rows = self._db.lookup(address for address in addresses if address not in known)
+        for address, row in rows.items():
+            known[address] = row_info(row)
+        return [known.get(a) or ChunkInfo(a, ChunkState.ABSENT, 0) for a in addresses]
+
+    def iterate(self, prefix: str) -> Iterator[ChunkInfo]:
+        """Every chunk whose hex id starts with `prefix`. Raises sqlite3.Error."""
+        with self._lock:
+            here = {*self._received, *self._unrecorded}
+            seen = {a: info for a in here if a.id.hex().startswith(prefix) and (info := self._now(a)) is not None}
+        yield from seen.values()
+        for row in self._db.iterate(prefix):
+            info = row_info(row)
+            if row.address not in seen and info.state is not ChunkState.ABSENT:
+                yield info
+
+    def counts(self) -> Counts:
+        """Figures for statistics, at no cost."""
+        totals = self._db.totals()
+        with self._lock:
+            fresh = [e for e in (*self._received.values(), *self._unrecorded.values()) if not e.heals]
+            received = len(self._received)
+        served = (RowState.OK, RowState.SUSPECT)
+        return Counts(
+            chunks=sum(totals.chunks[s] for s in served) + len(fresh),
+            stored_bytes=sum(totals.stored_bytes[s] for s in served) + sum(e.stored_bytes for e in fresh),
+            received=received,
+            bad=totals.chunks[RowState.BAD],
+            suspect=totals.chunks[RowState.SUSPECT],
+            missing=totals.chunks[RowState.MISSING],
+        )
+
+    def unrecorded(self) -> int:
+        """Promoted chunks whose rows still wait for room on the disk."""
+        with self._lock:
+            return len(self._unrecorded)
+
+    def _now(self, address: Address) -> ChunkInfo | None:
+        entry = self._received.get(address)
+        if entry is not None:
+            return ChunkInfo(address, ChunkState.RECEIVED, entry.stored_bytes)
+        entry = self._unrecorded.get(address)
+        if entry is not None:
+            return ChunkInfo(address, ChunkState.DURABLE, entry.stored_bytes)
+        mark = self._marks.get(address)
+        if mark is RowState.BAD:
+            return ChunkInfo(address, ChunkState.BAD, 0)
+        if mark is RowState.MISSING:
+            return ChunkInfo(address, ChunkState.ABSENT, 0)
+        return None
+
+
+def row_info(row: Row) -> ChunkInfo:
+    """The port's words for a row."""
+    state = _STATES[row.state]
+    return ChunkInfo(row.address, state, 0 if state is ChunkState.ABSENT else row.stored_bytes)
