@@ -23,6 +23,7 @@ with warnings.catch_warnings():
 
 _COMPILED: Final = "pyfastcdc.cy."
 _NORMALISATION: Final = 1
+_SEED_MASK: Final = (1 << 63) - 1
 
 
 def check_build(module: str) -> None:
@@ -48,7 +49,9 @@ class Chunker:
             min_size=limits.TREE_CHUNK_BYTES_MIN,
             max_size=limits.TREE_CHUNK_BYTES_MAX,
             normalized_chunking=_NORMALISATION,
-            seed=seed,
+            # The library doubles the seed into 64 bits and overflows on the top bit, which no cut depends on: hashes
+            # only ever shift and carry upwards, and all masks end below it.
+            seed=seed & _SEED_MASK,
         )
 
     def cut(self, data: Buffer, *, final: bool) -> list[int]:

@@ -115,8 +115,9 @@ class SnapshotName:
         given, rest = None, text
         if text.startswith("ns:"):
             parts = text[3:].split("/")
-            at = next((i for i, part in enumerate(parts) if part in BACKUP_TYPES and len(parts) - i in (2, 3)), None)
-            if at is None:
+            # A name never looks like a time, so the end tells where the group is; a namespace may be called `host` too.
+            at = len(parts) - (3 if _TIME.fullmatch(parts[-1]) else 2)
+            if at < 0 or parts[at] not in BACKUP_TYPES:
                 raise UsageError(f"snapshot {text!r} is not valid", hint="write it like ns:a/b/host/web01/TIME")
             given, rest = Namespace(tuple(parts[:at])), "/".join(parts[at:])
         pieces = rest.split("/")
