@@ -1,0 +1,47 @@
+"""Rows of tasks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ibs.catalog.catalog import Catalog
+from ibs.catalog.tasks import TaskFigures, TaskRecord
+from ibs.wire.session import StageFigures
+
+
+def record(number: int, **changes: object) -> TaskRecord:
+    base = TaskRecord(f"UPID:{number}", "backup", "main", "root@ibs", "running", number)
+    return replace(base, **changes)  # type: ignore[arg-type]
+
+
+async def test_saved_whole_and_brought_up_to_date(catalog: Catalog) -> None:
+    first = record(1)
+    await catalog.tasks.save([first])
+    assert await catalog.tasks.get("UPID:1") == first
+    figures = TaskFigures(
+        done_bytes=5, total_bytes=9, files=2, waits_for="x", stages={"read": StageFigures(busy_seconds=1.5, bytes=5)}
+    )
+    last = replace(first, state="WARNING", ended_ns=7, message="m", warnings=3, figures=figures)
+    await catalog.tasks.save([last])
+    assert await catalog.tasks.get("UPID:1") == last
+    assert await catalog.tasks.get("UPID:2") is None
+
+
+async def test_filters(catalog: Catalog) -> None:
+    one = record(1, state="OK", ended_ns=2)
+    two = record(2, type="verify", auth_id="a@ibs", state="FAILED", ended_ns=3)
+    three = record(2, upid="UPID:3")
+    await catalog.tasks.save([one, two, three])
+    assert list(await catalog.tasks.list(limit=9)) == [three, two, one]
+    assert list(await catalog.tasks.list(limit=1)) == [three]
+    assert list(await catalog.tasks.list(states=["OK", "FAILED"], limit=9)) == [two, one]
+    assert list(await catalog.tasks.list(kind="verify", limit=9)) == [two]
+    assert list(await catalog.tasks.list(auth_id="a@ibs", kind="verify", states=["FAILED"], limit=9)) == [two]
+    assert list(await catalog.tasks.unfinished()) == [three]
+
+
+async def test_trim_forgets_the_oldest_ended(catalog: Catalog) -> None:
+    await catalog.tasks.save([record(1), *(record(n, ended_ns=n, state="OK") for n in range(2, 8))])
+    assert sorted(await catalog.tasks.trim(3)) == ["UPID:2", "UPID:3", "UPID:4"]
+    assert [row.upid for row in await catalog.tasks.list(limit=9)] == ["UPID:7", "UPID:6", "UPID:5", "UPID:1"]
+    assert await catalog.tasks.trim(3) == []
