@@ -19,9 +19,8 @@ import platformdirs
 
 from ibs.core.names import check_name
 from ibs.errors import NotAuthenticated, ServerUnreachable, UsageError
+from ibs.runtime import settings
 
-PORT_DEFAULT = 8007
-_APP = "ironcore-backup"
 _HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(?::(\d{1,5}))?")
 _FORM = "write it like [AUTH-ID@]HOST[:PORT]:DATASTORE, for example backup@ibs!web01@backup.example:8007:ibs-primary"
 
@@ -31,7 +30,7 @@ class Server:
     """A server's address. Written `HOST[:PORT]` or `https://HOST[:PORT]`."""
 
     host: str
-    port: int = PORT_DEFAULT
+    port: int = settings.PORT_DEFAULT
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -39,7 +38,7 @@ class Server:
         match = _HOST_PORT.fullmatch(text.removeprefix("https://").rstrip("/"))
         if match is None or (match[2] and not 0 < int(match[2]) < 65536):
             raise UsageError(f"server {text!r} is not valid", hint="write it like backup.example:8007")
-        return cls(match[1], int(match[2] or PORT_DEFAULT))
+        return cls(match[1], int(match[2] or settings.PORT_DEFAULT))
 
     @property
     def url(self) -> str:
@@ -93,7 +92,7 @@ class Logins:
     """The saved logins of this user, one a server, in `CONFIG/logins.json` (0600)."""
 
     def __init__(self, path: Path | None = None) -> None:
-        self.path = path or Path(platformdirs.user_config_dir(_APP)) / "logins.json"
+        self.path = path or Path(platformdirs.user_config_dir(settings.APP)) / "logins.json"
 
     def all(self) -> dict[str, Login]:
         """Raises UsageError when the file is not private or not ours."""
@@ -140,13 +139,6 @@ class _ServerFile(msgspec.Struct, frozen=True):
     fingerprint: str
 
 
-def default_state_dir(environment: Mapping[str, str]) -> Path:
-    """`IBS_STATE_DIR`, else /var/lib/ironcore-backup for root, else the XDG state folder."""
-    if given := environment.get("IBS_STATE_DIR"):
-        return Path(given)
-    return Path("/var/lib") / _APP if os.geteuid() == 0 else Path(platformdirs.user_state_dir(_APP))
-
-
 def local_server(state_dir: Path) -> Credentials:
     """Credentials from the files of a server on this machine. Raises ServerUnreachable, NotAuthenticated."""
     try:
@@ -171,7 +163,7 @@ def resolve_server(
     """Whom the administrator's CLI talks to. Raises UsageError, NotAuthenticated, ServerUnreachable."""
     named = server or (None if state_dir else environment.get("IBS_SERVER"))
     if named is None:
-        return local_server(state_dir or default_state_dir(environment))
+        return local_server(state_dir or Path(environment.get("IBS_STATE_DIR") or settings.default_state_dir()))
     address = Server.parse(named)
     saved = logins.get(address)
     token = environment.get("IBS_TOKEN") or _first_line(environment.get("IBS_TOKEN_FILE"))

@@ -13,7 +13,7 @@ import msgspec
 import trio
 from quart import Response, request
 from quart_trio import QuartTrio
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException
 
 from ibs.control import openapi
 from ibs.control.routing import NDJSON, OCTETS, Call, Octets, Route, read_body, read_query
@@ -26,16 +26,17 @@ from ibs.wire.common import ErrorBody
 
 _PREFIX = f"/api/{API_VERSION}"
 _JSON = "application/json"
+_BODY_SECONDS_MAX = 60
 _log = get_logger("api")
 
 
 def create_app(context: ServerContext, routes: Iterable[Route]) -> QuartTrio:
     """An ASGI application serving `routes` below /api/v1."""
-    app = QuartTrio("ibs", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = None  # each route has its own bound
-    app.config["BODY_TIMEOUT"] = 60
-    app.config["RESPONSE_TIMEOUT"] = None
     routes = list(routes)
+    app = QuartTrio("ibs", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = max(route.body_bytes_max for route in routes)  # each route has its own too
+    app.config["BODY_TIMEOUT"] = None
+    app.config["RESPONSE_TIMEOUT"] = None
     document = msgspec.json.encode(openapi.describe(routes))
 
     async def api_description() -> Response:
@@ -92,21 +93,22 @@ async def _admit(context: ServerContext, route: Route, path: dict[str, str]) -> 
 
 
 async def _bounded_body(route: Route) -> bytes:
-    length = request.content_length
-    if length is not None and length > route.body_bytes_max:
-        raise UsageError(
-            f"the request body has {length} bytes, allowed are {route.body_bytes_max}", hint="send it in parts"
-        )
-    request.max_content_length = route.body_bytes_max
-    request.body.max_content_length = route.body_bytes_max
-    try:
-        raw: bytes = await request.get_data(cache=False, as_text=False)
-    except RequestEntityTooLarge as error:
-        hint = "send it in parts"
-        raise UsageError(f"the request body is larger than {route.body_bytes_max} bytes", hint=hint) from error
-    if len(raw) > route.body_bytes_max:
+    """The whole body; counted while it comes in, so that a lying or absent Content-Length changes nothing."""
+    pieces: list[bytes] = []
+    size = request.content_length or 0
+    if size <= route.body_bytes_max:
+        size = 0
+        with trio.move_on_after(_BODY_SECONDS_MAX) as deadline:
+            async for piece in request.body:
+                size += len(piece)
+                if size > route.body_bytes_max:
+                    break
+                pieces.append(piece)
+        if deadline.cancelled_caught:
+            raise UsageError("the request body did not arrive in time", hint="send it faster, or in parts")
+    if size > route.body_bytes_max:
         raise UsageError(f"the request body is larger than {route.body_bytes_max} bytes", hint="send it in parts")
-    return raw
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def _encode(route: Route, answer: Any) -> Response:

@@ -2,7 +2,7 @@
 
 Used by `control.server`. One connection serves one session or reader, after one HELLO that is authorised exactly as
 the HTTP routes are. Requests of a connection are answered in order; while one is being stored the next is received
-and no more than that is held, so a slow disk slows the sender down. Errors are answered as the API's error object; after one
+the HTTP routes are. Requests of a connection are answered in order; while one is being stored the next is received,
 that breaks the framing the connection ends.
 """
 

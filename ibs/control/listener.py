@@ -11,7 +11,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
@@ -119,7 +119,7 @@ class Listener:
                     await plane(secure)
                 else:
                     state: Any = {}
-                    await TCPServer(ASGIWrapper(self.drain), self._config, worker, state, secure)
+                    await TCPServer(ASGIWrapper(cast(Any, self.drain)), self._config, worker, state, secure)
         except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
             pass  # the peer went away; whoever served it has cleaned up
         finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ibs.control.routes.sessions import datastore_path
 from ibs.control.routing import Call, Query, Routes, authenticated, needs
-from ibs.core.access import Privilege
+from ibs.core.access import Privilege, owns
 from ibs.core.names import Group, Namespace, SnapshotName, check_name
 from ibs.wire.datastore import DatastoreCreate, DatastoreStats, DatastoreView, GroupView, ProbeResult, SnapshotView
 
@@ -95,7 +95,7 @@ async def group_list(call: Call) -> list[GroupView]:
     everything = _sees_all(call, call.query["namespace"])
     store = await call.context.datastores.get(call.path["store"])
     groups = await store.snapshots.group_views(Namespace.parse(call.query["namespace"]))
-    return [group for group in groups if everything or group.owner == call.principal.auth_id]
+    return [group for group in groups if everything or owns(call.principal.auth_id, group.owner)]
 
 
 @routes.route(
@@ -111,7 +111,7 @@ async def snapshot_list(call: Call) -> list[SnapshotView]:
     group = Group.parse(call.query["group"]) if call.query["group"] else None
     store = await call.context.datastores.get(call.path["store"])
     views = await store.snapshots.snapshot_views(Namespace.parse(call.query["namespace"]), group)
-    return [view for view in views if everything or view.owner == call.principal.auth_id]
+    return [view for view in views if everything or owns(call.principal.auth_id, view.owner)]
 
 
 @routes.route(

@@ -1,4 +1,4 @@
-"""Settings of the client: repositories parse whole or not at all; secrets come from the right place and stay private."""
+"""Settings of the client: repositories parse whole or not at all; secrets come from the right place, kept private."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from ibs.client.config import (
     Logins,
     Repository,
     Server,
-    default_state_dir,
     given_secret,
     local_server,
     resolve_repository,
@@ -107,10 +106,14 @@ def test_repository_of_another_identity_does_not_take_the_saved_secret(tmp_path:
         resolve_repository(None, {}, logins)
 
 
-def test_secret_from_file_and_state_dir(tmp_path: Path) -> None:
+def test_secret_from_file(tmp_path: Path) -> None:
     (tmp_path / "s").write_text(" word \n")
     assert given_secret({"IBS_SECRET_FILE": str(tmp_path / "s")}) == "word"
     assert given_secret({"IBS_SECRET": "x", "IBS_SECRET_FILE": "/nowhere"}) == "x"
     with pytest.raises(UsageError):
         given_secret({"IBS_SECRET_FILE": str(tmp_path / "none")})
-    assert default_state_dir({"IBS_STATE_DIR": "/x"}) == Path("/x")
+
+
+def test_the_state_folder_comes_from_the_environment(tmp_path: Path) -> None:
+    with pytest.raises(ServerUnreachable, match=str(tmp_path)):
+        resolve_server(None, None, {"IBS_STATE_DIR": str(tmp_path)}, Logins(tmp_path / "l.json"))
