@@ -121,7 +121,7 @@ class Barrier:
     def _promote(self, entry: Received) -> bool:
         held = self.held
         prefix = entry.name[:4]
-        with held.shards.of(entry.address.id):
+        with held.shards.holding([entry.address.id]):
             if self.ledger.received(entry.address) is not entry:
                 return False  # discarded, or received again: then the file is newer than the flush
             if held.prefixes.ensure(prefix):
@@ -137,7 +137,7 @@ class Barrier:
     def _condemn(self) -> None:
         """Nothing received since the last good flush can be trusted: keep what the disk itself gives back whole."""
         for entry in self.ledger.received_all():
-            with self.held.shards.of(entry.address.id):
+            with self.held.shards.holding([entry.address.id]):
                 if self.ledger.received(entry.address) is not entry:
                     continue
                 try:

@@ -30,7 +30,7 @@ class Discarder:
         """See ChunkStore.discard. *Cancellation*: by batch; what a batch began is finished."""
         freed = 0
         for batch in batched(addresses, limits.STORE_DISCARD_BATCH_CHUNKS):
-            with self.held.writing("deleting chunks"), self.held.shards.all_of(address.id for address in batch):
+            with self.held.writing("deleting chunks"), self.held.shards.holding([address.id for address in batch]):
                 self.held.hook("discard.row")
                 self.held.reserve.retrying(lambda batch=batch: self.ledger.forget(batch))  # type: ignore[misc]
                 for address in batch:

@@ -1,4 +1,4 @@
-"""Who may enter the store now: counts calls in progress, latches read-only and offline, and lets close wait.
+"""Who may enter the store now: counts calls in progress, latches read-only and offline, lets `close` wait.
 
 Used inside `storage.local`. Descriptors are closed only when no call is inside, so that a late call can never
 meet a descriptor number that the process has reused for something else.
@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
-from ibs.core import limits
 from ibs.errors import DatastoreOffline, DatastoreReadOnly
 
 
@@ -85,23 +84,3 @@ class Gate:
             self._inside -= 1
             if self._inside == 0:
                 self._change.notify_all()
-
-
-class Shards:
-    """Locks by chunk id: whoever changes what a chunk's names point to holds its shard."""
-
-    def __init__(self, count: int = limits.STORE_LOCK_SHARDS) -> None:
-        self._locks = [threading.Lock() for _ in range(count)]
-
-    def of(self, chunk_id: bytes) -> threading.Lock:
-        """The lock of one id."""
-        return self._locks[int.from_bytes(chunk_id[:2], "big") % len(self._locks)]
-
-    @contextlib.contextmanager
-    def all_of(self, chunk_ids: Iterable[bytes]) -> Iterator[None]:
-        """Hold the locks of several ids, taken in one order so that two callers never wait for each other."""
-        numbers = sorted({int.from_bytes(chunk_id[:2], "big") % len(self._locks) for chunk_id in chunk_ids})
-        with contextlib.ExitStack() as stack:
-            for number in numbers:
-                stack.enter_context(self._locks[number])
-            yield

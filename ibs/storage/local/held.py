@@ -11,10 +11,11 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from ibs.runtime.locks import ShardLocks
 from ibs.storage.hooks import Hook
 from ibs.storage.local import files
 from ibs.storage.local.durable import Flusher
-from ibs.storage.local.gate import Gate, Shards
+from ibs.storage.local.gate import Gate
 from ibs.storage.local.layout import CHUNKS, DIR_MODE, INCOMING, LEASES, META, SNAPSHOTS, STAGING, is_prefix
 from ibs.storage.local.space import Reserve, Room
 from ibs.storage.local.trouble import border
@@ -85,7 +86,7 @@ class Held:
     room: Room
     reserve: Reserve
     prefixes: Prefixes
-    shards: Shards = field(default_factory=Shards)
+    shards: ShardLocks = field(default_factory=ShardLocks)
     arrivals: int = -1
 
     @property

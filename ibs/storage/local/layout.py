@@ -95,11 +95,15 @@ def encode_record(record: Identity | Owner | Generation) -> bytes:
     return msgspec.json.encode(record) + b"\n"
 
 
+def domain_prefix(domain: bytes) -> bytes:
+    """What a file name holds of a domain: nothing of the plain one, else its first half."""
+    return b"" if domain == PLAIN_DOMAIN else domain[:DOMAIN_PREFIX_BYTES]
+
+
 def chunk_name(address: Address) -> str:
     """File name of a chunk: 64 hex of the id, and for an encrypted one a dash and 32 hex of its domain."""
-    if address.domain == PLAIN_DOMAIN:
-        return address.id.hex()
-    return f"{address.id.hex()}-{address.domain[:DOMAIN_PREFIX_BYTES].hex()}"
+    prefix = domain_prefix(address.domain)
+    return f"{address.id.hex()}-{prefix.hex()}" if prefix else address.id.hex()
 
 
 def parse_chunk_name(name: str) -> ChunkName | None:

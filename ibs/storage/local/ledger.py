@@ -14,9 +14,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ibs.core import limits
-from ibs.ports.chunkstore import Address, ChunkInfo, ChunkState, Counts
+from ibs.errors import ConflictError
+from ibs.ports.chunkstore import PLAIN_DOMAIN, Address, ChunkInfo, ChunkState, Counts
 from ibs.storage.local.chunkdb import ChunkDb, Row, RowState
 from ibs.storage.local.gate import Gate
+from ibs.storage.local.layout import domain_prefix
 
 _STATES = {
     RowState.OK: ChunkState.DURABLE,
@@ -53,6 +55,7 @@ class Ledger:
         self._received_bytes = 0
         self._unrecorded: dict[Address, Received] = {}
         self._acknowledged: set[Address] = set()
+        self._domains = set(db.domains())
         self._marks = {row.address: row.state for row in db.marked()}
         self._unavailable: frozenset[Address] | None = None
         self._bound_marks()
@@ -63,6 +66,18 @@ class Ledger:
         """The incoming chunk of that address."""
         with self._lock:
             return self._received.get(address)
+
+    def check_domain(self, domain: bytes) -> None:
+        """File names hold half of a domain: two domains that share it must not meet. Raises ConflictError."""
+        with self._lock:
+            if domain in self._domains:
+                return
+            if domain != PLAIN_DOMAIN and any(domain_prefix(other) == domain_prefix(domain) for other in self._domains):
+                raise ConflictError(
+                    "another key in this datastore has a fingerprint with the same first half",
+                    hint="make a new key; this one cannot be used here",
+                )
+            self._domains.add(domain)
 
     def received_all(self) -> list[Received]:
         """Everything received until now and not promoted."""
@@ -153,6 +168,14 @@ class Ledger:
                 self._unrecorded.pop(address, None)
             self._bound_marks()
             self._db.mark(address, state, self.epoch)
+
+    def unmark(self, address: Address, stored_bytes: int) -> None:
+        """A promoted chunk was found whole in its place. Raises sqlite3.Error, and nothing has changed then."""
+        with self._writes:
+            self._db.add([(address, stored_bytes, RowState.OK)], self.epoch)
+            with self._lock:
+                self._marks.pop(address, None)
+                self._unavailable = None
 
     def mark_received_suspect(self, entry: Received) -> None:
         """Mark a received chunk; its row will say so."""

@@ -99,22 +99,24 @@ class Reader:
                 finally:
                     os.close(fd)
                 if data is not None:
+                    if self.ledger.mark_of(address) is RowState.MISSING:
+                        self._found_again(address, len(data))
                     return data
             raise BusyError(f"chunk {address.id.hex()} is being replaced", hint="try again")
 
     def mark_bad(self, address: Address) -> None:
         """See ChunkStore.mark_bad."""
-        with self.held.writing("marking a chunk"), self.held.shards.of(address.id):
+        with self.held.writing("marking a chunk"), self.held.shards.holding([address.id]):
             self._put_aside(address, self.ledger.received(address))
 
     def mark_suspect(self, address: Address) -> None:
         """See ChunkStore.mark_suspect."""
-        with self.held.writing("marking a chunk"), self.held.shards.of(address.id):
+        with self.held.writing("marking a chunk"), self.held.shards.holding([address.id]):
             entry = self.ledger.received(address)
             if entry is not None:
                 self.ledger.mark_received_suspect(entry)
             elif self.ledger.info([address])[0].state is ChunkState.DURABLE:
-                self.ledger.mark(address, RowState.SUSPECT)
+                self.held.reserve.retrying(lambda: self.ledger.mark(address, RowState.SUSPECT))
 
     def _open(self, address: Address) -> int | None:
         """Descriptor of the chunk's file wherever it is; None when it seems to be nowhere."""
@@ -133,7 +135,7 @@ class Reader:
 
     def _open_or_miss(self, address: Address) -> int:
         """Look once more under the shard lock, where names do not change; remember the chunk as missing."""
-        with self.held.shards.of(address.id):
+        with self.held.shards.holding([address.id]):
             fd = self._open(address)
             if fd is not None:
                 return fd
@@ -143,6 +145,14 @@ class Reader:
             with contextlib.suppress(sqlite3.Error):  # remembered in memory; the next reader finds out again
                 self.ledger.mark(address, RowState.MISSING)
         raise ChunkNotFound(address.id.hex())
+
+    def _found_again(self, address: Address, stored_bytes: int) -> None:
+        """A chunk believed missing was put back by hand, and is whole."""
+        with self.held.shards.holding([address.id]), contextlib.suppress(sqlite3.Error):
+            if self.ledger.received(address) is None and files.exists(
+                final_path(chunk_name(address)), dir_fd=self.held.folders.chunks
+            ):
+                self.ledger.unmark(address, stored_bytes)
 
     def _checked(self, fd: int, address: Address) -> bytes | None:
         """The right bytes behind `fd`; None when they are wrong but the chunk was replaced meanwhile.
@@ -161,7 +171,7 @@ class Reader:
             why = wrong(data, address)
             if not why:
                 return data
-        with self.held.shards.of(address.id):
+        with self.held.shards.holding([address.id]):
             entry = self.ledger.received(address)
             if not self._still_named(fd, chunk_name(address), entry):
                 return None

@@ -35,8 +35,9 @@ class Receiver:
         view = memoryview(blob).cast("B")
         if not 0 < len(view) <= limits.CHUNK_BODY_BYTES_MAX:
             raise UsageError(f"a chunk of {len(view)} bytes is not between 1 and {limits.CHUNK_BODY_BYTES_MAX}")
+        self.ledger.check_domain(address.domain)
         name = chunk_name(address)
-        with self.held.writing("storing a chunk"), self.held.shards.of(address.id):
+        with self.held.writing("storing a chunk"), self.held.shards.holding([address.id]):
             unusable = self._unusable(address, name, len(view))
             if unusable is None:
                 self.ledger.acknowledge(address)

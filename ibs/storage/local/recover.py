@@ -24,11 +24,11 @@ from ibs.storage.local.layout import (
     BAD_SUFFIX,
     CHUNK_DB,
     CHUNKS,
-    DOMAIN_PREFIX_BYTES,
     INCOMING,
     MANIFEST,
     TEMPORARY,
     chunk_name,
+    domain_prefix,
     parse_chunk_name,
 )
 from ibs.storage.local.reader import final_path, whole_on_disk
@@ -124,8 +124,7 @@ class Recovery:
 
     def scan(self, known_domains: list[bytes], healed: set[str]) -> Iterator[Found]:
         """Every chunk file in the folders. A bad file counts only where no other has its name."""
-        domains = {domain[:DOMAIN_PREFIX_BYTES]: domain for domain in known_domains if domain != PLAIN_DOMAIN}
-        domains[b""] = PLAIN_DOMAIN
+        domains = {domain_prefix(domain): domain for domain in (*known_domains, PLAIN_DOMAIN)}
         for prefix in self.held.prefixes.all():
             with files.opened([prefix], dir_fd=self.held.folders.chunks) as folder:
                 with os.scandir(folder) as entries:

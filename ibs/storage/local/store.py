@@ -67,7 +67,7 @@ class LocalStore:
         self._publisher = Publisher(held, self._barrier, self.check_owner)
         self.snapshots = SnapshotFiles(held, self.check_owner)
         self.staging = WorkArea(held, held.folders.staging, STAGING)
-        self.leases = WorkArea(held, held.folders.leases, f"{META}/{LEASES}")
+        self.leases = WorkArea(held, held.folders.leases, f"{META}/{LEASES}", essential=True)
 
     # --- beginning and end ---
 
@@ -189,7 +189,7 @@ class LocalStore:
     def record_verified(self, addresses: Sequence[Address], when: int) -> None:
         """See ChunkStore.record_verified."""
         with self._held.writing("recording a verification"):
-            self._db.record_verified(addresses, when)
+            self._held.reserve.retrying(lambda: self._db.record_verified(addresses, when))
 
     def verified(self, addresses: Sequence[Address]) -> list[int | None]:
         """See ChunkStore.verified."""

@@ -5,6 +5,8 @@ journal, growing indexes, and hard links to the indexes of its base snapshots; a
 indexes of the snapshot being read. Both are garbage-collection roots, and what a hard link names stays readable
 when its snapshot is removed.
 
+Sessions stop at the floor of free space. Leases do not, and may use the reserve: restores work on a full disk.
+
 *Durability*: appended bytes survive the death of the process, not that of the machine, until `sync`. After a power
 cut a reader must expect a file to be shorter than it was, or its tail to be zeros. `write` is durable and atomic.
 """
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ibs.errors import ConflictError, NotFoundError, UsageError
@@ -34,6 +36,7 @@ class WorkFolder:
     held: Held
     area_path: str
     name: str
+    essential: bool = False
 
     @property
     def path(self) -> str:
@@ -43,10 +46,8 @@ class WorkFolder:
     def write(self, name: str, data: files.Buffer) -> None:
         """Write or overwrite a small file, whole or not at all. *Durability*: durable."""
         check_file_name(name)
-        with self.held.writing(f"writing {name}"):
-            self.held.room.take(len(data), 2)
-            with self._opened() as fd:
-                files.replace(name, data, dir_fd=fd)
+        with self.held.writing(f"writing {name}"), self._opened() as fd:
+            self._run(lambda: files.replace(name, data, dir_fd=fd))
 
     def append(self, name: str, data: files.Buffer, *, at: int | None = None) -> int:
         """Add bytes to the end; the file is made by its first bytes. Returns its new size.
@@ -56,7 +57,7 @@ class WorkFolder:
         """
         check_file_name(name)
         with self.held.writing(f"appending to {name}"), self._opened() as folder:
-            self.held.room.take(len(data))
+            self._take(len(data))
             fd = os.open(name, _APPEND, FILE_MODE, dir_fd=folder)
             try:
                 return self._append(fd, name, memoryview(data).cast("B"), at)
@@ -137,10 +138,12 @@ class WorkFolder:
         check_file_name(as_name)
         parse_folder(snapshot_folder)
         with self.held.writing(f"pinning {name}"), self._opened() as folder:
-            self.held.room.take(0, 1)
+            self._take(0, 1)
             try:
                 with files.opened(snapshot_folder.split("/"), dir_fd=self.held.folders.snapshots) as source:
-                    os.link(name, as_name, src_dir_fd=source, dst_dir_fd=folder, follow_symlinks=False)
+                    self._run(
+                        lambda: os.link(name, as_name, src_dir_fd=source, dst_dir_fd=folder, follow_symlinks=False)
+                    )
             except FileNotFoundError as error:
                 raise NotFoundError(f"{SNAPSHOTS}/{snapshot_folder}/{name} does not exist") from error
             except FileExistsError as error:
@@ -169,6 +172,13 @@ class WorkFolder:
         finally:
             os.close(fd)
 
+    def _take(self, size: int, inodes: int = 0) -> None:
+        if not self.essential:
+            self.held.room.take(size, inodes)
+
+    def _run(self, work: Callable[[], None]) -> None:
+        _run(self.held, work, essential=self.essential)
+
     def _open_file(self, name: str, folder: int) -> int:
         try:
             return files.open_file(name, dir_fd=folder)
@@ -178,23 +188,25 @@ class WorkFolder:
 
 @dataclass(frozen=True, slots=True)
 class WorkArea:
-    """All sessions, or all leases, of a store. Names are 1-128 letters, digits, dots, dashes, underscores."""
+    """All sessions, or all leases (`essential`), of a store. Names are 1-128 letters, digits, dots, dashes."""
 
     held: Held
     fd: int
     path: str
+    essential: bool = False
 
     def create(self, name: str) -> WorkFolder:
         """A new, empty folder. Raises ConflictError when it exists. *Durability*: durable."""
         check_file_name(name)
         with self.held.writing(f"making {self.path}/{name}"):
-            self.held.room.take(0, 1)
+            if not self.essential:
+                self.held.room.take(0, 1)
             try:
-                os.mkdir(name, DIR_MODE, dir_fd=self.fd)
+                _run(self.held, lambda: os.mkdir(name, DIR_MODE, dir_fd=self.fd), essential=self.essential)
             except FileExistsError as error:
                 raise ConflictError(f"{self.path}/{name} exists already") from error
             os.fsync(self.fd)
-        return WorkFolder(self.held, self.path, name)
+        return WorkFolder(self.held, self.path, name, self.essential)
 
     def folder(self, name: str) -> WorkFolder:
         """An existing folder. Raises NotFoundError."""
@@ -202,7 +214,7 @@ class WorkArea:
         with self.held.reading(f"opening {self.path}/{name}"):
             if not files.exists(name, dir_fd=self.fd):
                 raise NotFoundError(f"{self.path}/{name} does not exist")
-        return WorkFolder(self.held, self.path, name)
+        return WorkFolder(self.held, self.path, name, self.essential)
 
     def names(self) -> list[str]:
         """Existing folders, sorted."""
@@ -216,3 +228,11 @@ class WorkArea:
             self.held.reserve.retrying(lambda: files.remove_dir(name, dir_fd=self.fd))
             self.held.flusher.folder(self.path)
             self.held.room.forget()
+
+
+def _run(held: Held, work: Callable[[], None], *, essential: bool) -> None:
+    """Run repeatable work, with the reserve behind it when it is essential."""
+    if essential:
+        held.reserve.retrying(work)
+    else:
+        work()
