@@ -147,7 +147,6 @@ STORE_RECEIVED_CHUNKS_MAX = 8192
 STORE_RECEIVED_BYTES_MAX = 8 * GIB
 """Received without a barrier; a writer that would exceed one of these runs a barrier first. After an unclean stop
 so much is read again before the store opens."""
-STORE_LOCK_SHARDS = 256
 STORE_DB_BATCH_ROWS = 512
 STORE_DISCARD_BATCH_CHUNKS = 64
 STORE_MARKS_MAX = 1_000_000
@@ -244,3 +243,8 @@ BASE_CHUNKS_AHEAD = 7
 BASE_CHUNKS_KEPT = 24
 RECORDS_MEMORY_BYTES = 8 * MIB
 """Index records kept in memory for their digest; more go to an unlinked temporary file."""
+
+# --- services ---
+SCHEDULE_LOOK_SECONDS_MAX = 60.0
+"""How long the scheduler sleeps at most before it looks at the wall clock again."""
+NOTIFY_RETRY_SECONDS = 5.0
