@@ -1,9 +1,9 @@
 """The data plane's server side: length-prefixed frames of chunks over the same TLS port, the same sessions and readers.
 
 Used by `control.server`. One connection serves one session or reader, after one HELLO that is authorised exactly as
-the HTTP routes are. Requests of a connection are answered in order; while one is being stored the next is received
 the HTTP routes are. Requests of a connection are answered in order; while one is being stored the next is received,
-that breaks the framing the connection ends.
+and no more than that is held, so a slow disk slows the sender down. Errors are answered as the API's error object;
+after one that breaks the framing the connection ends.
 """
 
 from __future__ import annotations
