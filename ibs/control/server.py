@@ -18,10 +18,10 @@ from ibs.wire import frames
 _log = get_logger("api")
 
 
-async def serve(context: ServerContext, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-    """Serve until `context.api_stopping` is set; `context.endpoint` is filled in before `task_status.started()`.
+async def serve(context: ServerContext, *, task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED) -> None:
+    """Serve until `context.api_stopping` is set; `task_status` gets the bound address.
 
-    A restart after a crash takes the port that was bound before, so that clients find the server again.
+    A restart after a crash takes the port that `context.endpoint` holds, so that clients find the server again.
     Raises UnavailableError when the address cannot be bound. *Cancellation*: connections are closed at once.
     """
     settings, endpoint = context.settings, context.endpoint
@@ -41,6 +41,4 @@ async def serve(context: ServerContext, *, task_status: trio.TaskStatus[None] = 
                 f"cannot listen on {wanted.host}:{wanted.port}: {error.strerror or error}",
                 hint="stop what uses the port, or choose another with --listen",
             ) from error
-        endpoint.host, endpoint.port = bound.host, bound.port
-        _log.info("listening", address=str(endpoint))
-        task_status.started()
+        task_status.started(bound)
