@@ -116,6 +116,11 @@ def show(path: bytes) -> str:
     return text if len(text) <= 200 else f"{text[:200]}…"
 
 
+def clamp_time_ns(time_ns: int) -> int:
+    """The nearest time that an entry can hold; file systems know times before 1677 and after 2262."""
+    return min(max(time_ns, -INT63_MAX), INT63_MAX)
+
+
 def is_racy(mtime_ns: int, ctime_ns: int, seen_ns: int, granularity_ns: int = limits.RACY_WINDOW_NS) -> bool:
     """Whether a change after `seen_ns` could leave both times as they are.
 
