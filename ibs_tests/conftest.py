@@ -1,6 +1,7 @@
 """What every test shares: the rule on skipping, and helpers that need no import.
 
-A test may be skipped only for a stated reason; where `IBS_TESTS_NO_SKIP` is set (as in CI) a skipped test fails the run.
+A test may be skipped only for a stated reason; where `IBS_TESTS_NO_SKIP` is set (as in CI) a skipped test
+fails the run.
 """
 
 from __future__ import annotations
@@ -8,6 +9,11 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says more about the machine's other work than about the code.
+settings.register_profile("ibs", deadline=None)
+settings.load_profile("ibs")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
