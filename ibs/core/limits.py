@@ -137,6 +137,10 @@ RESTORE_REPORT_PATHS_MAX = 100
 """Paths kept by reason in a report; the rest is counted."""
 RESTORE_RETRIES = 6
 RESTORE_CLEANUP_SECONDS = 60.0
+RESTORE_CLOSE_SECONDS = 10.0
+"""For telling the server how a failed or cancelled restore ended."""
+RESTORE_LIVE_PERCENT_MIN = 80
+"""At least so much of an archive's chunks is in use; tells whether a target can hold it before anything is written."""
 SPARSE_RUN_BYTES = 64 * KIB
 """Zero runs of a sparse file are left as holes from this size up, aligned to it."""
 SYSCALL_PATH_BYTES = 4000

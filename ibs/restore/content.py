@@ -42,22 +42,22 @@ def layout(entry: Entry) -> list[Piece]:
         return [Piece(0, extent.id, extent.offset, extent.length)]
     pieces: list[Piece] = []
     extents = iter(entry.extents)
-    extent: Extent | None = None
+    current: Extent | None = None
     used = end = 0
     for start, length in entry.data_ranges():
         if start < end or length <= 0 or start + length > entry.size:
             raise FormatError(f"{shown(entry.path)}: data ranges overlap or lie outside the file")
         at, end = start, start + length
         while at < end:
-            if extent is None or used == extent.length:
-                extent, used = next(extents, None), 0
-                if extent is None or extent.length <= 0 or extent.offset < 0:
+            if current is None or used == current.length:
+                current, used = next(extents, None), 0
+                if current is None or current.length <= 0 or current.offset < 0:
                     raise FormatError(f"{shown(entry.path)}: extents do not fill the data ranges")
-            take = min(extent.length - used, end - at)
-            pieces.append(Piece(at, extent.id, extent.offset + used, take))
+            take = min(current.length - used, end - at)
+            pieces.append(Piece(at, current.id, current.offset + used, take))
             at += take
             used += take
-    if next(extents, None) is not None or (extent is not None and used != extent.length):
+    if next(extents, None) is not None or (current is not None and used != current.length):
         raise FormatError(f"{shown(entry.path)}: extents hold more than the data ranges")
     return pieces
 
@@ -134,7 +134,7 @@ def nonzero_runs(at: int, data: memoryview) -> list[tuple[int, memoryview]]:
         return [(at, data)]
     # What is not a whole run (before the first, after the last) is written whatever it holds.
     bounds = [0, *range(head, tail + 1, _RUN), len(data)]
-    keep = [True, *(bool(run) for run in filled), True]
+    keep = [True, *np.atleast_1d(filled).tolist(), True]
     kept: list[tuple[int, memoryview]] = []
     first = 0
     for number, wanted in enumerate(keep):

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Final
 
 from ibs.core import limits
+from ibs.errors import FormatError, IbsError
 from ibs.restore.tree.safe_path import Folder, shown
 
 
@@ -115,10 +116,15 @@ class RestoreReport:
         self._paths_max = paths_max
         self._problems: dict[Reason, Problem] = {}
         self.counts = Counts()
+        self.first_loss: tuple[IbsError, str] | None = None
+        """The first error about data that could not be had, and the path that needed it."""
 
-    def add(self, reason: Reason, path: bytes | Folder, detail: str = "") -> None:
-        """Note that `reason` befell the entry at `path`."""
+    def add(self, reason: Reason, path: bytes | Folder, detail: str = "", *, error: IbsError | None = None) -> None:
+        """Note that `reason` befell the entry at `path`; the first `error` about lost data is kept whole."""
         with self._lock:
+            if MEANINGS[reason].severity is Severity.LOST and self.first_loss is None:
+                where = path.path() if isinstance(path, Folder) else path
+                self.first_loss = (error or FormatError(f"{shown(where)}: {detail}"), shown(where))
             problem = self._problems.setdefault(reason, Problem(reason))
             problem.count += 1
             if len(problem.paths) < self._paths_max:

@@ -53,8 +53,10 @@ def check_path(path: bytes) -> bytes:
 
 
 def shown(path: bytes) -> str:
-    """`path` for people and JSON: bytes that are not UTF-8 as `\\xNN`, at most 4,096 characters."""
+    """`path` for people and JSON: control characters and bytes that are not UTF-8 escaped, at most 4,096 characters."""
     text = path.decode("utf-8", "backslashreplace")
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
     return text if len(text) <= 4096 else f"{text[:2000]}…{text[-2000:]}"
 
 

@@ -17,7 +17,7 @@ from enum import Enum
 from typing import Final
 
 from ibs.core.tree import Entry, Kind
-from ibs.errors import ChunkNotFound, CorruptChunk, FormatError
+from ibs.errors import ChunkNotFound, CorruptChunk, FormatError, IbsError
 from ibs.restore.content import Chunks, resolve, write_pieces
 from ibs.restore.tree.folders import TEMP_PREFIX, FolderKeeper, Overwrite, TargetFolder, may_replace, same_kind
 from ibs.restore.tree.jobs import BatchJob, BigFile, Item, LinkJob, SpanJob
@@ -322,19 +322,21 @@ class TreeWriter:
         except OverflowError:
             self._fail(Reason.NOT_CREATED, entry, "a number is out of range", file)
         except ChunkNotFound as error:
-            self._fail(Reason.MISSING, entry, error.message, file)
+            self._fail(Reason.MISSING, entry, error.message, file, error)
         except CorruptChunk as error:
-            self._fail(Reason.CORRUPT, entry, error.message, file)
+            self._fail(Reason.CORRUPT, entry, error.message, file, error)
         except FormatError as error:
-            self._fail(Reason.MALFORMED, entry, error.message, file)
+            self._fail(Reason.MALFORMED, entry, error.message, file, error)
 
-    def _fail(self, reason: Reason, entry: Entry, why: str, file: BigFile | None) -> None:
+    def _fail(
+        self, reason: Reason, entry: Entry, why: str, file: BigFile | None, error: IbsError | None = None
+    ) -> None:
         if file is not None:
             with file.lock:
                 already, file.failed = file.failed, True
             if already:
                 return
-        self._report.add(reason, entry.path, why)
+        self._report.add(reason, entry.path, why, error=error)
         self.keeper.mark_lost(entry.path)
 
     def _temp(self) -> bytes:

@@ -1,0 +1,295 @@
+"""Fetches and opens chunks ahead of those who need them, within a bounded window of memory.
+
+Imported by the modules of `client.restore`. Bytes in hand are bounded: what is leased (asked for or being written) by
+RESTORE_READAHEAD_BYTES, what was given back by RESTORE_CACHE_BYTES, metadata by RESTORE_METADATA_CACHE_BYTES. Several
+requests are under way at once; decoding runs in the processor lane. A chunk that cannot be had is an error in its
+place, so that only what needs it fails; an error of the connection or the key ends everything.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import trio
+
+from ibs.core import limits
+from ibs.core.blob import BlobDecoder
+from ibs.core.ids import Address
+from ibs.core.keys import DataKeys
+from ibs.errors import ChunkNotFound, CorruptChunk, FormatError, IbsError, SessionLost
+from ibs.ports.clock import Clock
+from ibs.ports.pool import Pool
+from ibs.ports.transport import RestoreTransport
+from ibs.runtime.retry import Backoff, may_pass, retry
+
+_BACKOFF = Backoff(attempts=limits.RESTORE_RETRIES)
+
+
+class _Slot:
+    """One chunk asked for. `data` is set before `done`."""
+
+    __slots__ = ("data", "done", "id", "length", "users")
+
+    def __init__(self, chunk_id: bytes, length: int) -> None:
+        self.id = chunk_id
+        self.length = length
+        self.users = 0
+        self.data: bytes | IbsError | None = None
+        self.done = trio.Event()
+
+
+@dataclass(slots=True)
+class FetchFigures:
+    """Seconds are summed over parallel requests; `wait_seconds` is time for which nobody asked for anything."""
+
+    fetch_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    wait_seconds: float = 0.0
+    chunks: int = 0
+    stored_bytes: int = 0
+    plain_bytes: int = 0
+
+
+class Lease:
+    """Some chunks held in memory until `release`."""
+
+    def __init__(self, fetcher: ChunkFetcher, slots: Sequence[_Slot]) -> None:
+        self._fetcher = fetcher
+        self._slots = slots
+        self._open = True
+
+    async def ready(self) -> dict[bytes, bytes | IbsError]:
+        """The chunks by id once all are there, each its plaintext or the reason why it could not be had."""
+        for slot in self._slots:
+            await slot.done.wait()
+        found: dict[bytes, bytes | IbsError] = {}
+        for slot in self._slots:
+            assert slot.data is not None  # noqa: S101 - set before `done`
+            found[slot.id] = slot.data
+        return found
+
+    def release(self) -> None:
+        """Give the chunks back; may be called twice."""
+        if self._open:
+            self._open = False
+            self._fetcher._release(self._slots)  # noqa: SLF001 - the two are one
+
+
+class ChunkFetcher:
+    """Chunks of one domain from one snapshot. All methods in the trio thread but `peek`; `run` must be running."""
+
+    def __init__(
+        self,
+        transport: RestoreTransport,
+        pool: Pool,
+        clock: Clock,
+        *,
+        domain: bytes,
+        keys: DataKeys | None,
+        entropy: Callable[[int], bytes],
+        window_bytes: int = limits.RESTORE_READAHEAD_BYTES,
+        cache_bytes: int = limits.RESTORE_CACHE_BYTES,
+    ) -> None:
+        self._transport = transport
+        self._pool = pool
+        self._clock = clock
+        self._domain = domain
+        self._keys = keys
+        self._entropy = entropy
+        self._window_bytes = window_bytes
+        self._cache_bytes_max = cache_bytes
+        self._slots: dict[bytes, _Slot] = {}
+        self._held_bytes = 0
+        self._idle: OrderedDict[bytes, _Slot] = OrderedDict()
+        self._idle_bytes = 0
+        self._metadata: OrderedDict[bytes, _Slot] = OrderedDict()
+        self._metadata_bytes = 0
+        self._urgent: deque[_Slot] = deque()
+        self._queue: deque[_Slot] = deque()
+        self._room = trio.lowlevel.ParkingLot()
+        self._work = trio.lowlevel.ParkingLot()
+        self._threads = threading.local()
+        self.figures = FetchFigures()
+
+    async def run(self) -> None:
+        """Serve requests until cancelled. Raises what ends a restore: connection lost, wrong key."""
+        async with trio.open_nursery() as nursery:  # noqa: TID251 - owner of the parallel requests
+            for _ in range(limits.RESTORE_FETCHES):
+                nursery.start_soon(self._serve)
+
+    # --- data chunks ---
+
+    async def lease(self, chunks: Mapping[bytes, int]) -> Lease:
+        """Ask for chunks (plain lengths by id); returns when the window has room for them, not when they are there.
+
+        One lease larger than the window is let through alone. *Cancellation*: then nothing is held.
+        """
+        await trio.lowlevel.checkpoint()
+        while self._held_bytes and self._held_bytes + self._added(chunks) > self._window_bytes:
+            await self._room.park()
+        # No await from here on: the room just found must not be given away twice.
+        slots = []
+        for chunk_id, length in chunks.items():
+            slot = self._slots.get(chunk_id)
+            if slot is None:
+                slot = self._slots[chunk_id] = _Slot(chunk_id, length)
+                self._queue.append(slot)
+            if slot.users == 0:
+                self._held_bytes += slot.length
+                if self._idle.pop(chunk_id, None) is not None:
+                    self._idle_bytes -= slot.length
+            slot.users += 1
+            slots.append(slot)
+        self._work.unpark_all()
+        return Lease(self, slots)
+
+    def _added(self, chunks: Mapping[bytes, int]) -> int:
+        slots = self._slots
+        return sum(
+            length for chunk_id, length in chunks.items() if (slot := slots.get(chunk_id)) is None or not slot.users
+        )
+
+    def _release(self, slots: Sequence[_Slot]) -> None:
+        for slot in slots:
+            slot.users -= 1
+            if slot.users:
+                continue
+            self._held_bytes -= slot.length
+            if isinstance(slot.data, bytes):
+                self._idle[slot.id] = slot
+                self._idle_bytes += slot.length
+            else:
+                del self._slots[slot.id]  # failed, or given up before it came
+        while self._idle_bytes > self._cache_bytes_max:
+            chunk_id, slot = self._idle.popitem(last=False)
+            self._idle_bytes -= slot.length
+            del self._slots[chunk_id]
+        self._room.unpark_all()
+
+    # --- metadata chunks ---
+
+    def ahead(self, chunks: Sequence[tuple[bytes, int]]) -> None:
+        """Ask for metadata chunks (id, plain length) that will be wanted soon."""
+        for chunk_id, length in chunks:
+            slot = self._metadata.get(chunk_id)
+            if slot is None:
+                slot = self._metadata[chunk_id] = _Slot(chunk_id, length)
+                self._metadata_bytes += length
+                self._urgent.append(slot)
+            else:
+                self._metadata.move_to_end(chunk_id)
+        while self._metadata_bytes > limits.RESTORE_METADATA_CACHE_BYTES and len(self._metadata) > 1:
+            _, slot = self._metadata.popitem(last=False)
+            self._metadata_bytes -= slot.length
+        self._work.unpark_all()
+
+    async def metadata(self, chunk_id: bytes, length: int) -> bytes:
+        """The plaintext of a metadata chunk. Raises what befell it."""
+        self.ahead([(chunk_id, length)])
+        slot = self._metadata[chunk_id]
+        await slot.done.wait()
+        if isinstance(slot.data, IbsError):
+            raise slot.data
+        assert slot.data is not None  # noqa: S101 - set before `done`
+        return slot.data
+
+    def peek(self, chunk_id: bytes) -> bytes | None:
+        """The plaintext of a metadata chunk if it is here. From any thread."""
+        slot = self._metadata.get(chunk_id)
+        return slot.data if slot is not None and isinstance(slot.data, bytes) else None
+
+    # --- requests ---
+
+    async def _serve(self) -> None:
+        while True:
+            batch = self._take()
+            if not batch:
+                began = self._clock.monotonic()
+                await self._work.park()
+                self.figures.wait_seconds += self._clock.monotonic() - began
+                continue
+            await self._answer(batch)
+
+    def _take(self) -> list[_Slot]:
+        """The next request: metadata first, bounded in bytes and number."""
+        batch: list[_Slot] = []
+        size = 0
+        for queue in (self._urgent, self._queue):
+            while queue and len(batch) < limits.FETCH_IDS_MAX:
+                slot = queue[0]
+                if queue is self._queue and slot.users == 0:
+                    queue.popleft()  # given up meanwhile
+                    continue
+                if batch and size + slot.length > limits.RESTORE_FETCH_BYTES:
+                    return batch
+                batch.append(queue.popleft())
+                size += slot.length
+        return batch
+
+    async def _answer(self, batch: list[_Slot]) -> None:
+        blobs = await self._fetch([slot.id for slot in batch])
+        plain = await self._decode(batch, blobs)
+        for at, slot in enumerate(batch):
+            if isinstance(plain[at], IbsError) and not isinstance(blobs[at], IbsError):
+                # The bytes came and were not right: once more, before anything is called corrupt.
+                again = await self._fetch([slot.id])
+                plain[at] = (await self._decode([slot], again))[0]
+            slot.data = plain[at]
+            slot.done.set()
+
+    async def _fetch(self, ids: Sequence[bytes]) -> list[bytes | IbsError]:
+        """Blobs, or for each one that is missing or corrupt the error. Raises everything else."""
+        began = self._clock.monotonic()
+        try:
+            blobs = await retry(
+                lambda: self._transport.fetch(ids),
+                clock=self._clock,
+                entropy=self._entropy,
+                backoff=_BACKOFF,
+                when=lambda error: may_pass(error) and not isinstance(error, SessionLost),
+            )
+        except (ChunkNotFound, CorruptChunk) as error:
+            if len(ids) == 1:
+                return [error]
+            return [(await self._fetch([chunk_id]))[0] for chunk_id in ids]
+        finally:
+            self.figures.fetch_seconds += self._clock.monotonic() - began
+        if len(blobs) != len(ids):
+            raise FormatError(f"the server answered {len(blobs)} chunks where {len(ids)} were asked for")
+        self.figures.stored_bytes += sum(map(len, blobs))
+        return list(blobs)
+
+    async def _decode(self, batch: Sequence[_Slot], blobs: Sequence[bytes | IbsError]) -> list[bytes | IbsError]:
+        began = self._clock.monotonic()
+        plain = await self._pool.cpu(self._decode_all, batch, blobs)
+        self.figures.decode_seconds += self._clock.monotonic() - began
+        self.figures.chunks += len(batch)
+        self.figures.plain_bytes += sum(len(each) for each in plain if isinstance(each, bytes))
+        return plain
+
+    def _decode_all(self, batch: Sequence[_Slot], blobs: Sequence[bytes | IbsError]) -> list[bytes | IbsError]:
+        """In a pool thread. Raises FingerprintMismatch: with the wrong key nothing else will do better."""
+        decoder: BlobDecoder | None = getattr(self._threads, "decoder", None)
+        if decoder is None:
+            decoder = self._threads.decoder = BlobDecoder(keys=self._keys)
+        opened: list[bytes | IbsError] = []
+        for slot, blob in zip(batch, blobs, strict=True):
+            if isinstance(blob, IbsError):
+                opened.append(blob)
+                continue
+            try:
+                data = decoder.decode(blob, want=Address(self._domain, slot.id))
+                if len(data) != slot.length:
+                    raise CorruptChunk(slot.id.hex(), f"it has {len(data)} bytes where the index says {slot.length}")
+                opened.append(data)
+            except (CorruptChunk, FormatError) as error:
+                opened.append(_corrupt(slot.id, error))
+        return opened
+
+
+def _corrupt(chunk_id: bytes, error: IbsError) -> CorruptChunk:
+    """A blob that breaks the format is corrupt too, and the message must name the chunk."""
+    return error if isinstance(error, CorruptChunk) else CorruptChunk(chunk_id.hex(), error.message)

@@ -1,0 +1,256 @@
+"""Restores one archive of one snapshot, from the signature to the last byte, and tells the server how it ended.
+
+Imported by `cli` and by whoever restores in process. Nothing is written before manifest, index and target have been
+checked. A restore that returns has done what was asked, or lists what it could not set (status WARNING); lost
+data is an error that names chunk, file and snapshot, after everything else has been restored.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from ibs.client.restore.chunks import TreeChunks
+from ibs.client.restore.fetch import ChunkFetcher
+from ibs.client.restore.gauge import Gauge
+from ibs.client.restore.image import ImageRestore
+from ibs.client.restore.plan import ProgressSink, RestoreOutcome, RestorePlan, first_error
+from ibs.client.restore.snapshot import OpenSnapshot, open_snapshot
+from ibs.client.restore.tree import TreeRestore
+from ibs.core import limits, names
+from ibs.core.index import IndexHeader
+from ibs.errors import IbsError, UsageError
+from ibs.ports.clock import Clock
+from ibs.ports.pool import Pool
+from ibs.ports.transport import RestoreTransport
+from ibs.restore.image import ImageTarget, open_image
+from ibs.restore.tree.folders import Overwrite
+from ibs.restore.tree.report import Reason, RestoreReport, Severity
+from ibs.restore.tree.select import Selection
+from ibs.restore.tree.target import Target, open_target
+
+Entropy = Callable[[int], bytes]
+
+
+async def run_restore(
+    transport: RestoreTransport,
+    plan: RestorePlan,
+    *,
+    pool: Pool,
+    clock: Clock,
+    progress: ProgressSink | None = None,
+    entropy: Entropy = os.urandom,
+) -> RestoreOutcome:
+    """Restore what `plan` says.
+
+    Raises UsageError, NotFoundError, SignatureInvalid, FingerprintMismatch, FormatError, ConflictError,
+    DestinationNotWritable, CorruptChunk, ChunkNotFound (the last two with `report` in their details) and what the
+    transport raises. *Cancellation*: what is complete stays, what is not is removed, the target is marked.
+    *Durability*: files are handed to the kernel, not synced; a block device is.
+    """
+    check_plan(plan)
+    snapshot = await open_snapshot(transport, plan.store, plan.snapshot, keys=plan.keys, last_seen=plan.last_seen)
+    restore = _Restore(snapshot, plan, pool, clock, progress, entropy)
+    try:
+        outcome = await restore.run()
+    except BaseException as raised:
+        error = first_error(raised)
+        await _close(transport, restore, error)
+        if error is raised:
+            raise
+        raise error from None
+    await transport.close(outcome.status, outcome.warnings, "")
+    return outcome
+
+
+def check_plan(plan: RestorePlan) -> None:
+    """Refuse what can be refused without asking the server. Raises UsageError."""
+    names.SnapshotName.parse(plan.snapshot)
+    kind = names.archive_kind(plan.archive)
+    Selection(plan.patterns)
+    if not plan.target:
+        raise UsageError("the target is empty", hint="name a folder, a file, a device, or - for standard output")
+    if kind == "tree" and plan.target == "-":
+        raise UsageError(f"{plan.archive} cannot be written to standard output", hint="name a folder to restore into")
+    if kind == "img" and plan.patterns:
+        raise UsageError(f"{plan.archive} is an image: patterns select files of a tree", hint="leave --pattern out")
+
+
+async def _close(transport: RestoreTransport, restore: _Restore, error: BaseException) -> None:
+    """Tell the server; its own error must not hide the one that ended the restore."""
+    with trio.move_on_after(limits.RESTORE_CLOSE_SECONDS, shield=True):
+        try:
+            await transport.close("FAILED", restore.warnings, restore.server_words(error))
+        except IbsError:
+            return
+
+
+class _Restore:
+    """What a tree and an image have in common."""
+
+    def __init__(
+        self,
+        snapshot: OpenSnapshot,
+        plan: RestorePlan,
+        pool: Pool,
+        clock: Clock,
+        progress: ProgressSink | None,
+        entropy: Entropy,
+    ) -> None:
+        self._snapshot = snapshot
+        self._plan = plan
+        self._pool = pool
+        self._clock = clock
+        self._entropy = entropy
+        self._report = RestoreReport()
+        self._gauge = Gauge(clock, progress)
+        for warning in snapshot.warnings:
+            self._report.add(Reason.SIGNATURE, b"manifest.json", warning)
+
+    @property
+    def warnings(self) -> int:
+        return self._report.count(Severity.WARNING)
+
+    def server_words(self, error: BaseException) -> str:
+        """What the server may hear: no paths of an encrypted snapshot (PROTOCOLS 18)."""
+        if not isinstance(error, IbsError):
+            return "cancelled" if isinstance(error, trio.Cancelled) else type(error).__name__
+        return error.code if self._snapshot.encrypted else error.message
+
+    async def run(self) -> RestoreOutcome:
+        header, index = await self._snapshot.index(self._plan.archive)
+        self._fetcher = ChunkFetcher(
+            self._snapshot.transport,
+            self._pool,
+            self._clock,
+            domain=header.domain,
+            keys=self._plan.keys,
+            entropy=self._entropy,
+        )
+        self._gauge.fetcher = self._fetcher
+        if header.kind == "tree":
+            await self._tree(header, index)
+        else:
+            await self._image(header, index)
+        self._gauge.tell()
+        if self._report.first_loss is not None:
+            raise self._loss()
+        return self._outcome(header.plain_bytes)
+
+    async def _tree(self, header: IndexHeader, index: bytes) -> None:
+        chunks = await self._pool.cpu(TreeChunks, header, index)
+        selection = Selection(self._plan.patterns)
+        self._gauge.total_bytes = header.plain_bytes if selection.everything else 0
+        # Not all of a chunk need be in use, and what is replaced frees space: a lower bound must hold for all targets.
+        whole = selection.everything and self._plan.overwrite is Overwrite.NEVER
+        bytes_min = chunks.data_bytes * limits.RESTORE_LIVE_PERCENT_MIN // 100 if whole else 0
+        target = await self._pool.disk(self._open_target, bytes_min)
+        try:
+            restore = TreeRestore(
+                target=target,
+                fetcher=self._fetcher,
+                chunks=chunks,
+                selection=selection,
+                overwrite=self._plan.overwrite,
+                report=self._report,
+                pool=self._pool,
+                gauge=self._gauge,
+            )
+        except BaseException:
+            target.close()
+            raise
+        await self._supervise(restore.run, restore.clean_up)
+
+    def _open_target(self, bytes_min: int) -> Target:
+        return open_target(
+            self._plan.target,
+            snapshot=self._snapshot.manifest.snapshot,
+            archive=self._plan.archive,
+            nonce=self._entropy(8).hex(),
+            started=names.format_time(self._clock.now()),
+            bytes_min=bytes_min,
+        )
+
+    async def _image(self, header: IndexHeader, index: bytes) -> None:
+        self._gauge.total_bytes = header.plain_bytes
+        target = await self._pool.disk(self._open_image, header.plain_bytes)
+
+        def clean_up(_state: str, why: str) -> None:
+            if not why and not self._report.count(Severity.LOST):
+                target.finish()
+            else:
+                self._left_behind = target.abandon()
+
+        try:
+            restore = ImageRestore(
+                header=header,
+                index=index,
+                target=target,
+                fetcher=self._fetcher,
+                report=self._report,
+                pool=self._pool,
+                gauge=self._gauge,
+            )
+        except BaseException:
+            target.abandon()
+            raise
+        await self._supervise(restore.run, clean_up)
+
+    def _open_image(self, size: int) -> ImageTarget:
+        time = names.parse_time(self._snapshot.manifest.created)
+        return open_image(
+            self._plan.target,
+            size=size,
+            overwrite=self._plan.overwrite,
+            archived_ns=int(time.timestamp()) * 1_000_000_000,
+            output_fd=self._plan.output_fd,
+            default_name=self._plan.archive,
+        )
+
+    async def _supervise(self, work: Callable[[], Awaitable[None]], clean_up: Callable[[str, str], None]) -> None:
+        """Run `work` beside the fetcher, and `clean_up` after both, whatever happens."""
+        try:
+            async with trio.open_nursery() as nursery:  # noqa: TID251 - owner of the fetcher
+                nursery.start_soon(self._fetcher.run)
+                await work()
+                nursery.cancel_scope.cancel()
+        except BaseException as raised:
+            error = first_error(raised)
+            state = "cancelled" if isinstance(error, trio.Cancelled) else "failed"
+            why = str(error) if isinstance(error, IbsError) else state
+            with trio.move_on_after(limits.RESTORE_CLEANUP_SECONDS, shield=True):
+                await self._pool.disk(clean_up, state, why)
+            raise
+        await self._pool.disk(clean_up, "failed", "")
+
+    def _loss(self) -> IbsError:
+        """The first error about lost data, in its place: what needed it, and how much else is lost."""
+        assert self._report.first_loss is not None  # noqa: S101 - the caller looked
+        error, path = self._report.first_loss
+        plan, snapshot = self._plan, self._snapshot.manifest.snapshot
+        lost = self._report.count(Severity.LOST)
+        also = f"; {lost} places in all" if lost > 1 else ""
+        error.message = f"{error.message} (needed by {path} of {plan.archive} in {snapshot}{also})"
+        error.details.update(file=path, archive=plan.archive, snapshot=snapshot, lost=lost, report=self._report.view())
+        return error
+
+    def _outcome(self, plain_bytes: int) -> RestoreOutcome:
+        snapshot, plan = self._snapshot, self._plan
+        return RestoreOutcome(
+            snapshot=snapshot.manifest.snapshot,
+            archive=plan.archive,
+            target=plan.target,
+            status="WARNING" if self.warnings else "OK",
+            warnings=self.warnings,
+            signed_by=snapshot.signed_by,
+            sequence=snapshot.manifest.sequence,
+            manifest_digest=snapshot.manifest_digest,
+            upid=snapshot.opened.upid,
+            seconds=self._gauge.now() - self._gauge.began,
+            plain_bytes=plain_bytes,
+            stages=self._gauge.stages(),
+            report=self._report.view(),
+            lines=tuple(self._report.lines()),
+        )
