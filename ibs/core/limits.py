@@ -252,3 +252,8 @@ RECORDS_MEMORY_BYTES = 8 * MIB
 SCHEDULE_LOOK_SECONDS_MAX = 60.0
 """How long the scheduler sleeps at most before it looks at the wall clock again."""
 NOTIFY_RETRY_SECONDS = 5.0
+
+# --- identities and certificates ---
+PRIVATE_FILE_BYTES_MAX = 64 * KIB
+CONNECT_SECONDS_MAX = 30.0
+"""From the first packet to the end of the TLS handshake."""

@@ -52,9 +52,8 @@ class Actor(ABC):
                 envelope.refuse(error)
             finally:
                 # Without effect when answered above; on a crash or cancellation the asker must not wait in vain.
-                envelope.refuse(
-                    UnavailableError(f"{self.role} failed while it answered", hint="it restarts by itself; try again")
-                )
+                hint = "it restarts by itself; try again"
+                envelope.refuse(UnavailableError(f"{self.seat.role} failed while it answered", hint=hint))
 
     async def handle(self, message: Message[Any]) -> Any:
         """Answer one message. Must not wait long: later messages wait behind it."""

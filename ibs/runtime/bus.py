@@ -50,8 +50,11 @@ class Subscription(Generic[E]):
         self._closed = True
         self._arrived.set()
 
-    async def __anext__(self) -> E:
-        """The next fact. *Cancellation*: no fact is lost."""
+    async def peek(self) -> E:
+        """Wait for the oldest fact and leave it here until `confirm`: a reader that dies loses nothing.
+
+        Raises StopAsyncIteration when closed and empty. *Cancellation*: no fact is lost.
+        """
         await trio.lowlevel.checkpoint()
         self._token = trio.lowlevel.current_trio_token()
         while not self._facts:
@@ -61,7 +64,17 @@ class Subscription(Generic[E]):
             if self._facts:  # another thread published between the two lines above
                 break
             await self._arrived.wait()
-        return self._facts.popleft()
+        return self._facts[0]
+
+    def confirm(self) -> None:
+        """The oldest fact is dealt with. For the one reader that peeked it."""
+        self._facts.popleft()
+
+    async def __anext__(self) -> E:
+        """The next fact. *Cancellation*: no fact is lost."""
+        fact = await self.peek()
+        self.confirm()
+        return fact
 
     def __aiter__(self) -> Self:
         return self

@@ -17,7 +17,7 @@ class Throttle:
         self._rate = rate
         self._burst = burst
         # Arrival times instead of a level: a caller's turn is fixed when it comes, so no queue and no lock is needed.
-        self._free_at = clock.monotonic()
+        self._free_at = float("-inf")
 
     @property
     def rate(self) -> float | None:
