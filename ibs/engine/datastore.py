@@ -1,0 +1,107 @@
+"""One open datastore: its store, snapshots, sessions and readers, from opening to closing.
+
+Used by `engine.datastores`, which makes it, and by `services` through `Datastores.get`.
+"""
+
+from __future__ import annotations
+
+from ibs.core.names import Namespace, SnapshotName
+from ibs.engine.context import StoreContext
+from ibs.engine.readers import ReaderTable
+from ibs.engine.session.discard import Discarded, find_unreferenced
+from ibs.engine.session.table import SessionTable
+from ibs.engine.snapshots import SnapshotCatalog
+from ibs.errors import FormatError, IbsError, NotFoundError
+from ibs.ports.chunkstore import Address
+from ibs.storage.local import LocalStore
+from ibs.wire.datastore import DatastoreStats
+
+
+class Datastore:
+    """`store` is the chunk store; `snapshots`, `sessions` and `readers` the use cases on it."""
+
+    def __init__(self, context: StoreContext) -> None:
+        self.context = context
+        self.name = context.name
+        self.uuid = context.uuid
+        self.store: LocalStore = context.store
+        self.snapshots = SnapshotCatalog(context)
+        self.sessions = SessionTable(context)
+        self.readers = ReaderTable(context)
+
+    async def recover(self) -> None:
+        """Call once after opening, before anything else: sessions of the last run become interrupted, leases go."""
+        await self.sessions.recover()
+        await self.readers.recover()
+
+    async def expire(self) -> None:
+        """End what was silent too long. Call it now and then."""
+        await self.sessions.expire()
+        await self.readers.expire()
+
+    async def cleanup(self) -> Discarded:
+        """Remove what interrupted sessions left behind. Raises FormatError when a reference cannot be read."""
+        return await self.sessions.cleanup()
+
+    async def find_unreferenced(self) -> list[Address]:
+        """Chunks that nothing refers to, by a full mark of the store."""
+        return await self.context.pool.disk(find_unreferenced, self.context)
+
+    async def stats(self) -> DatastoreStats:
+        """Figures for `datastore stats`. Raises DatastoreOffline."""
+        return await self.context.pool.disk(self._stats)
+
+    def _stats(self) -> DatastoreStats:
+        counts, space = self.store.counts(), self.store.space()
+        groups, snapshots, plain = self._totals()
+        return DatastoreStats(
+            name=self.name,
+            status=self.store.status[0],
+            bytes_total=space.bytes_total,
+            bytes_free=space.bytes_free,
+            inodes_total=space.inodes_total,
+            inodes_free=space.inodes_free,
+            quota_bytes_free=space.quota_bytes_free,
+            chunks=counts.chunks,
+            chunk_bytes=counts.stored_bytes,
+            bad_chunks=counts.bad,
+            received_chunks=counts.received,
+            groups=groups,
+            snapshots=snapshots,
+            plain_bytes=plain,
+            dedup_ratio=round(plain / counts.stored_bytes, 3) if counts.stored_bytes else 0.0,
+            open_sessions=len(self.sessions.open_sessions),
+            interrupted_sessions=len(self.sessions.interrupted_sessions),
+        )
+
+    def _totals(self) -> tuple[int, int, int]:
+        """Groups, snapshots, and the bytes these would take without deduplication and compression."""
+        groups: set[tuple[Namespace, str]] = set()
+        snapshots = plain = 0
+        for name in self.context.folders.every():
+            groups.add((name.namespace, str(name.group)))
+            snapshots += 1
+            plain += self._plain_bytes(name)
+        return len(groups), snapshots, plain
+
+    def _plain_bytes(self, name: SnapshotName) -> int:
+        try:
+            stored = self.context.folders.load(name)
+        except (FormatError, NotFoundError):
+            return 0
+        return sum(archive.plain_bytes for archive in stored.manifest.archives)
+
+    async def snapshot_count(self) -> int:
+        """How many snapshots there are."""
+        return await self.context.pool.disk(lambda: sum(1 for _ in self.context.folders.every()))
+
+    async def close(self, reason: str, *, clean: bool = True) -> None:
+        """End sessions and readers, then the store. With `clean` False nothing is written to it any more."""
+        await self.sessions.close(reason)
+        try:
+            await self.readers.close(reason)
+        except IbsError:
+            if clean:
+                raise
+        finally:
+            await self.context.pool.disk(lambda: self.store.close(clean=clean))

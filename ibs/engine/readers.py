@@ -1,0 +1,345 @@
+"""Reading snapshots under a lease: the use case behind every restore.
+
+Used by `engine`, `services` and `control` as `Datastore.readers`. PROTOCOLS 11: a reader's index files are hard-linked
+under `.ibs/leases/<id>/`, which keeps their chunks alive until the lease is closed or expires. A reader gives out only
+chunks that its snapshot's indexes name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+import trio
+
+from ibs.core import limits
+from ibs.core.access import owns
+from ibs.core.ids import ID_BYTES
+from ibs.core.index import IdLookup
+from ibs.core.names import Namespace, SnapshotName, check_blob_name, format_time
+from ibs.engine.context import StoreContext
+from ibs.engine.folders import StoredSnapshot
+from ibs.engine.indexes import linked_index
+from ibs.errors import BusyError, ChunkNotFound, CorruptChunk, NotFoundError, RefusedError, SessionLost, UsageError
+from ibs.ports.chunkstore import Address
+from ibs.storage.local.workfolder import WorkFolder
+from ibs.wire.reader import ReaderClose, ReaderOpen, ReaderOpened
+
+LEASE_FILE = "lease.json"
+
+
+class ReaderObserver(Protocol):
+    """Whoever shows the reader as a task. Called after the fact; must not raise."""
+
+    async def fetched(self, chunks: int, stored_bytes: int) -> None:
+        """Chunks were given out."""
+        ...
+
+    async def ended(self, status: str, warnings: int, message: str) -> None:
+        """`status` is OK, WARNING, FAILED or CANCELLED."""
+        ...
+
+
+class Lease(msgspec.Struct, frozen=True, kw_only=True):
+    """`lease.json`: whose lease it is, for people who look at the folder."""
+
+    format: int = 1
+    snapshot: str
+    auth_id: str
+    purpose: str
+    opened: str
+    upid: str
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The chunks of one archive."""
+
+    archive: str
+    domain: bytes
+    lookup: IdLookup
+
+
+class Reader:
+    """Made by `ReaderTable.open`; its methods are those of ports.transport.RestoreTransport."""
+
+    def __init__(
+        self,
+        context: StoreContext,
+        auth_id: str,
+        stored: StoredSnapshot,
+        folder: WorkFolder,
+        opened: ReaderOpened,
+        *,
+        observer: ReaderObserver | None,
+    ) -> None:
+        self.auth_id = auth_id
+        self.stored = stored
+        self.opened = opened
+        self.touched = context.clock.monotonic()
+        self.over = False
+        self._context = context
+        self._folder = folder
+        self._observer = observer
+        self._parts: list[_Part] | None = None
+        self._parts_lock = trio.Lock()
+        self._reads = trio.CapacityLimiter(limits.READER_READS_MAX)
+        self._calls = 0
+        self._why = ""
+
+    @property
+    def reader_id(self) -> str:
+        return self.opened.reader_id
+
+    def idle_seconds(self, now: float) -> float:
+        """Since the last call began or ended; 0 while one is in progress."""
+        return 0.0 if self._calls else now - self.touched
+
+    async def file(self, name: str) -> bytes:
+        """A file of the snapshot: `etc.tree.idx` or a blob such as `client.log`. Raises NotFoundError."""
+        size = self._size_of(name)
+        return await self.file_part(name, 0, size)
+
+    async def file_part(self, name: str, offset: int, count: int) -> bytes:
+        """`count` bytes of it from `offset`, for streaming; fewer at its end."""
+        self._size_of(name)
+        self._enter()
+        try:
+            return await self._context.pool.disk(lambda: self._folder.read(name, offset=offset, length=count))
+        finally:
+            self._leave()
+
+    def _size_of(self, name: str) -> int:
+        """Bytes of a file as the manifest lists it. Raises NotFoundError."""
+        manifest = self.stored.manifest
+        sizes = {f"{archive.name}.idx": archive.index_bytes for archive in manifest.archives}
+        sizes.update({blob.name: blob.bytes for blob in manifest.blobs})
+        if name not in sizes:
+            raise NotFoundError(f"snapshot {self.stored.name} has no file {name[:128]!r}")
+        return sizes[name]
+
+    async def fetch(self, ids: Sequence[bytes]) -> list[bytes]:
+        """Blobs in the order asked, digests checked; at most FETCH_IDS_MAX, read several at once.
+
+        Raises RefusedError for chunks the snapshot does not name; ChunkNotFound, CorruptChunk naming chunk, snapshot
+        and archive. *Cancellation*: at once, except for reads under way.
+        """
+        return [blob async for blob in self.stream(ids)]
+
+    async def stream(self, ids: Sequence[bytes]) -> AsyncIterator[bytes]:
+        """As `fetch`, one blob after the other with READER_READS_MAX read ahead: memory stays bounded by those."""
+        if not 1 <= len(ids) <= limits.FETCH_IDS_MAX:
+            raise UsageError(f"{len(ids)} chunks were asked for", hint=f"ask for 1 to {limits.FETCH_IDS_MAX} at once")
+        self._enter()
+        try:
+            places = await self._places(ids)
+            for start in range(0, len(places), limits.READER_READS_MAX):
+                for blob in await self._read(places[start : start + limits.READER_READS_MAX]):
+                    yield blob
+        finally:
+            self._leave()
+
+    async def _read(self, places: Sequence[tuple[_Part, bytes]]) -> list[bytes]:
+        blobs: list[bytes] = [b""] * len(places)
+        failed: list[Exception] = []
+
+        async def read(at: int) -> None:
+            part, chunk = places[at]
+            try:
+                async with self._reads:
+                    blobs[at] = await self._context.pool.disk(self._get, part, chunk)
+            except Exception as error:  # noqa: BLE001 - handed to the caller below, alone and unwrapped
+                failed.append(error)
+                nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:  # noqa: TID251 - owner of the reads of this call
+            for at in range(len(places)):
+                nursery.start_soon(read, at)
+        if failed:
+            raise failed[0]
+        if self._observer is not None:
+            await self._observer.fetched(len(blobs), sum(len(blob) for blob in blobs))
+        return blobs
+
+    def _get(self, part: _Part, chunk: bytes) -> bytes:
+        try:
+            return self._context.store.get(Address(part.domain, chunk))
+        except (ChunkNotFound, CorruptChunk) as error:
+            error.message += f" (snapshot {self.stored.name}, archive {part.archive})"
+            error.details.update(snapshot=str(self.stored.name), archive=part.archive)
+            raise
+
+    async def _places(self, ids: Sequence[bytes]) -> list[tuple[_Part, bytes]]:
+        """For each id the archive that names it. Raises RefusedError."""
+        async with self._parts_lock:
+            if self._parts is None:
+                self._parts = await self._context.pool.disk(self._look_up)
+        places = []
+        for chunk in ids:
+            part = next((part for part in self._parts if len(chunk) == ID_BYTES and chunk in part.lookup), None)
+            if part is None:
+                # The same words whether the store has it or not: nobody can probe for chunks (P8).
+                raise RefusedError(
+                    f"chunk {chunk.hex()} is not part of snapshot {self.stored.name}",
+                    hint="a reader gives out only what its snapshot's indexes name",
+                )
+            places.append((part, chunk))
+        return places
+
+    def _look_up(self) -> list[_Part]:
+        parts = []
+        for archive in self.stored.manifest.archives:
+            index = linked_index(self._folder, f"{archive.name}.idx")
+            parts.append(_Part(archive.name, index.header.domain, IdLookup(index.stored_ids)))
+        return parts
+
+    def _enter(self) -> None:
+        if self.over:
+            raise SessionLost(f"the reader has ended: {self._why}")
+        self._calls += 1
+        self.touched = self._context.clock.monotonic()
+
+    def _leave(self) -> None:
+        self._calls -= 1
+        self.touched = self._context.clock.monotonic()
+
+    async def end(self, request: ReaderClose) -> None:
+        """Give the lease back and tell the observer. A second call does nothing. *Cancellation*: finished first."""
+        if self.over:
+            return
+        self.over, self._why = True, request.message or f"it was closed ({request.status})"
+        with trio.CancelScope(shield=True):
+            # Reads under way hold descriptors of their own or fail; nothing they return is wrong.
+            try:
+                await self._context.pool.disk(self._context.store.leases.remove, self.reader_id)
+            finally:
+                if self._observer is not None:
+                    await self._observer.ended(request.status, request.warnings, request.message)
+
+
+class ReaderTable:
+    """All readers of one datastore. Its methods are called from the trio thread only."""
+
+    def __init__(self, context: StoreContext) -> None:
+        self._context = context
+        self._readers: dict[str, Reader] = {}
+        self._opening = 0
+
+    @property
+    def readers(self) -> list[Reader]:
+        return list(self._readers.values())
+
+    async def open(
+        self,
+        auth_id: str,
+        request: ReaderOpen,
+        *,
+        everything: bool,
+        upid: str = "",
+        observer: ReaderObserver | None = None,
+    ) -> Reader:
+        """Take a read lease on a snapshot (without a time: the group's newest); the answer is `.opened`.
+
+        Without `everything` only on groups the identity owns. Raises NotFoundError (also for a group of others),
+        BusyError, FormatError, NoSpace, DatastoreOffline.
+        """
+        name = SnapshotName.parse(request.snapshot, Namespace.parse(request.namespace))
+        if len(self._readers) + self._opening >= limits.READERS_PER_STORE_MAX:
+            raise BusyError(
+                f"datastore {self._context.name} has {limits.READERS_PER_STORE_MAX} readers",
+                hint="wait until one of them ends",
+            )
+        self._opening += 1
+        try:
+            lease = Lease(
+                snapshot="",
+                auth_id=auth_id,
+                purpose=request.purpose[:64],
+                opened=format_time(self._context.clock.now()),
+                upid=upid,
+            )
+            stored, folder = await self._context.pool.disk(self._take, name, None if everything else auth_id, lease)
+            opened = ReaderOpened(
+                reader_id=folder.name,
+                upid=upid,
+                snapshot=str(stored.name),
+                manifest=stored.manifest_bytes.decode(),
+                signature=stored.signature.signature,
+                signer=stored.signature.signer,
+            )
+            reader = Reader(self._context, auth_id, stored, folder, opened, observer=observer)
+            self._readers[reader.reader_id] = reader
+            return reader
+        finally:
+            self._opening -= 1
+
+    def _take(self, name: SnapshotName, owner: str | None, lease: Lease) -> tuple[StoredSnapshot, WorkFolder]:
+        """Link first, then look: if the snapshot still exists after that, the lease protects all of it."""
+        folders, leases = self._context.folders, self._context.store.leases
+        found = folders.resolve(name)
+        if owner is not None:
+            whose = folders.owner(found.namespace, found.group)
+            if not whose or not owns(owner, whose):
+                raise NotFoundError(f"snapshot {name} not found")
+        stored = folders.load(found)
+        folder = leases.create(self._context.new_id())
+        try:
+            folder.write(LEASE_FILE, msgspec.json.encode(msgspec.structs.replace(lease, snapshot=str(found))))
+            for archive in stored.manifest.archives:
+                folder.link(stored.folder, f"{archive.name}.idx", as_name=f"{archive.name}.idx")
+                # A deletion under way that read the leases before us hears of these chunks at the gate.
+                self._announce(folder, f"{archive.name}.idx")
+            for blob in stored.manifest.blobs:
+                folder.link(stored.folder, check_blob_name(blob.name), as_name=blob.name)
+            if not folders.exists(found):
+                raise NotFoundError(f"snapshot {name} was removed just now")
+        except BaseException:
+            leases.remove(folder.name)
+            raise
+        return stored, folder
+
+    def _announce(self, folder: WorkFolder, file: str) -> None:
+        if self._context.gate.busy:
+            index = linked_index(folder, file)
+            self._context.gate.announce(index.header.domain, index.stored_ids)
+
+    def get(self, reader_id: str, auth_id: str) -> Reader:
+        """The reader of the identity that opened it. Raises SessionLost."""
+        reader = self._readers.get(reader_id)
+        if reader is None or reader.auth_id != auth_id:
+            raise SessionLost("there is no such reader", hint="start the command again")
+        return reader
+
+    async def close_reader(self, reader_id: str, auth_id: str, request: ReaderClose) -> None:
+        """End the lease. Raises SessionLost."""
+        reader = self.get(reader_id, auth_id)
+        del self._readers[reader_id]
+        await reader.end(request)
+
+    async def expire(self, now: float | None = None) -> None:
+        """End readers that were silent too long."""
+        moment = self._context.clock.monotonic() if now is None else now
+        for reader in self.readers:
+            idle = reader.idle_seconds(moment)
+            if idle > limits.READER_IDLE_SECONDS_MAX:
+                self._readers.pop(reader.reader_id, None)
+                await reader.end(ReaderClose(status="FAILED", message=f"no request for {int(idle)} seconds"))
+
+    async def recover(self) -> int:
+        """After the store was opened: leases of the last run protect nobody any more. Returns how many went."""
+
+        def remove() -> int:
+            names = self._context.store.leases.names()
+            for name in names:
+                self._context.store.leases.remove(name)
+            return len(names)
+
+        return await self._context.pool.disk(remove)
+
+    async def close(self, reason: str = "the server stops") -> None:
+        """End every reader. Call before the store is closed."""
+        for reader in self.readers:
+            self._readers.pop(reader.reader_id, None)
+            await reader.end(ReaderClose(status="FAILED", message=reason))

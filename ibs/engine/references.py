@@ -1,0 +1,101 @@
+"""Everything that keeps chunks of a store alive, read from disk: journals and pinned bases, leases, then snapshots.
+
+Used by `engine` for targeted deletion, for finding what nobody refers to, and for finding whom a bad chunk hurts.
+Synchronous; call from the pool. The order of reading is part of the safety argument (PROTOCOLS 10, P5): promises
+first, manifests last, so that what moves from a session to a snapshot meanwhile is seen at least once. What cannot
+be read raises; it never counts as absent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from ibs.core import limits
+from ibs.core.ids import ID_BYTES
+from ibs.core.index import IdArray
+from ibs.core.names import SnapshotName
+from ibs.engine.context import StoreContext
+from ibs.engine.indexes import linked_index, snapshot_index
+from ibs.engine.session.facts import SESSION_FILE, SESSION_FILE_BYTES_MAX, SessionFacts, decode_facts
+from ibs.engine.session.pins import JOURNAL_FILE, id_array
+from ibs.errors import FormatError, NotFoundError
+from ibs.storage.local.workfolder import WorkFolder
+
+JOURNAL_BYTES_MAX = limits.INDEX_RECORDS_MAX * ID_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Protected:
+    """Some ids that are referred to. `domain` None: in whatever domain (a journal whose session is unreadable)."""
+
+    by: str
+    domain: bytes | None
+    ids: IdArray
+
+
+def protected_ids(context: StoreContext, *, skip: Collection[str] = ()) -> Iterator[Protected]:
+    """All references of the store, sessions in `skip` left out. Raises FormatError when something is unreadable."""
+    for session_id in context.store.staging.names():
+        if session_id not in skip:
+            with contextlib.suppress(NotFoundError):  # it has ended since; see _linked
+                yield from _of_session(context.store.staging.folder(session_id))
+    for reader_id in context.store.leases.names():
+        with contextlib.suppress(NotFoundError):
+            yield from _linked(context.store.leases.folder(reader_id), "")
+    for name in context.folders.every():
+        yield from of_snapshot(context, name)
+
+
+def _of_session(folder: WorkFolder) -> Iterator[Protected]:
+    facts = facts_of(folder)
+    yield Protected(folder.path, facts.domain_bytes if facts is not None else None, journal_of(folder))
+    yield from _linked(folder, "base-")
+
+
+def _linked(folder: WorkFolder, prefix: str) -> Iterator[Protected]:
+    """Linked indexes. One that is gone when we come to it belonged to a session or reader that has ended since;
+    whatever it still protects is in a manifest, and those are read last.
+    """
+    for name in folder.names():
+        if name.startswith(prefix) and name.endswith(".idx"):
+            try:
+                index = linked_index(folder, name)
+            except NotFoundError:
+                continue
+            yield Protected(f"{folder.path}/{name}", index.header.domain, index.stored_ids)
+
+
+def of_snapshot(context: StoreContext, name: SnapshotName) -> Iterator[Protected]:
+    """The references of one snapshot, an archive at a time; nothing when it was removed meanwhile."""
+    try:
+        stored = context.folders.load(name)
+    except NotFoundError:
+        return
+    for archive in stored.manifest.archives:
+        try:
+            index = snapshot_index(context.folders.files, stored.folder, archive.name)
+        except NotFoundError:
+            if not context.folders.exists(name):
+                return
+            raise FormatError(
+                f"snapshot {name} has lost the index of {archive.name}", hint="restore the snapshot from a replica"
+            ) from None
+        yield Protected(f"{name} {archive.name}", index.header.domain, index.stored_ids)
+
+
+def facts_of(folder: WorkFolder) -> SessionFacts | None:
+    """What a staged session says of itself; None when that is missing or unreadable."""
+    try:
+        return decode_facts(folder.read(SESSION_FILE, length=SESSION_FILE_BYTES_MAX))
+    except (NotFoundError, FormatError):
+        return None
+
+
+def journal_of(folder: WorkFolder) -> IdArray:
+    """The ids in a session's journal; none when there is no journal."""
+    try:
+        return id_array(folder.read(JOURNAL_FILE, length=JOURNAL_BYTES_MAX))
+    except NotFoundError:
+        return id_array(b"")

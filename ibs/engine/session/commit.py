@@ -1,0 +1,195 @@
+"""The commit of a write session: the manifest against the server's own facts, signature, presence, publication.
+
+Used by `engine.session` only. PROTOCOLS 1, 10, 17; P1, P2. Order: everything is checked before anything is written;
+chunks are made durable, then indexes, then the manifest; the journal goes last. A refusal leaves nothing visible.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import trio
+
+from ibs.core import manifest as manifests
+from ibs.core.ids import digest
+from ibs.core.manifest import Manifest, ManifestArchive, Signature, SnapshotState
+from ibs.engine.context import StoreContext
+from ibs.engine.session.bases import present
+from ibs.engine.session.discard import remove_staging
+from ibs.engine.session.facts import SessionFacts
+from ibs.engine.session.records import GrowingIndex
+from ibs.errors import ChunkNotFound, ConflictError, CorruptChunk, IbsError, RefusedError, UsageError
+from ibs.ports.chunkstore import Address, ChunkState
+from ibs.storage.local.layout import snapshot_folder
+from ibs.wire.session import CommitRequest, CommitResult
+
+
+@dataclass(frozen=True, slots=True)
+class StagedBlob:
+    """A small blob waiting in the session's folder as `file`; `digest` is BLAKE3 in hex."""
+
+    file: str
+    size: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """What a session has gathered when it is to be committed."""
+
+    facts: SessionFacts
+    indexes: Mapping[str, GrowingIndex]
+    blobs: Mapping[str, StagedBlob]
+    new_chunks: int
+    new_bytes: int
+
+
+async def commit(context: StoreContext, staged: Staged, request: CommitRequest) -> CommitResult:
+    """Check everything, publish, return what happened. The caller holds the group's lock.
+
+    Raises FormatError, UsageError, RefusedError, ChunkNotFound, CorruptChunk, and what the store raises. *Durability*:
+    the snapshot is durable when it returns. *Cancellation*: up to the publication; that runs to its end.
+    """
+    raw = request.manifest.encode("utf-8", "surrogatepass")
+    checked, signature = await context.pool.cpu(_checked, context, staged, raw, request.signature)
+    await context.pool.disk(check_presence, context, staged)
+    result = CommitResult(
+        snapshot=staged.facts.snapshot,
+        manifest_digest=digest(raw).hex(),
+        status="WARNING" if request.warnings or checked.warnings else "OK",
+        new_chunks=staged.new_chunks,
+        new_bytes=staged.new_bytes,
+    )
+    with trio.CancelScope(shield=True):
+        await context.pool.disk(_publish, context, staged, raw, signature)
+    return result
+
+
+def repeated(result: CommitResult, request: CommitRequest) -> CommitResult:
+    """The answer to a commit asked again. Raises ConflictError when it is another manifest."""
+    if digest(request.manifest.encode("utf-8", "surrogatepass")).hex() != result.manifest_digest:
+        raise ConflictError(f"the session was committed with another manifest as {result.snapshot}")
+    return result
+
+
+def _checked(context: StoreContext, staged: Staged, raw: bytes, signature: str) -> tuple[Manifest, Signature]:
+    manifest = manifests.decode(raw)
+    check_facts(staged, manifest)
+    return manifest, _signature(context, staged.facts, manifest, raw, signature)
+
+
+def check_facts(staged: Staged, manifest: Manifest) -> None:
+    """The manifest must say what the server knows itself. Raises UsageError naming the first difference."""
+    facts = staged.facts
+    pairs = {
+        "datastore": (manifest.datastore, facts.store_uuid),
+        "snapshot": (manifest.snapshot, facts.snapshot),
+        "sequence": (manifest.sequence, facts.sequence),
+        "previous": (manifest.previous, facts.previous),
+        "owner": (manifest.owner, facts.auth_id),
+        "encryption": (manifest.mode == "encrypted", bool(facts.key_fingerprint)),
+        "archives": (sorted(one.name for one in manifest.archives), sorted(_closed(staged))),
+        "blobs": (
+            sorted((blob.name, blob.bytes, blob.digest) for blob in manifest.blobs),
+            sorted((name, blob.size, blob.digest) for name, blob in staged.blobs.items()),
+        ),
+    }
+    if facts.key_fingerprint:
+        pairs["key fingerprint"] = (manifest.key_fingerprint, facts.key_fingerprint)
+    for what, (stated, known) in pairs.items():
+        if stated != known:
+            raise UsageError(
+                f"the manifest's {what} is {_shown(stated)}, the session's is {_shown(known)}",
+                hint="the manifest must state what the server answered in this session",
+                field=what,
+            )
+    if not manifest.archives:
+        raise UsageError("the manifest lists no archive", hint="a snapshot holds at least one archive")
+    for archive in manifest.archives:
+        _check_archive(archive, staged.indexes[archive.name], facts)
+
+
+def _shown(value: object) -> str:
+    """A bounded excerpt: a hostile manifest must not blow up our error messages."""
+    text = repr(value)
+    return text if len(text) <= 200 else text[:200] + "…"
+
+
+def _closed(staged: Staged) -> list[str]:
+    return [name for name, index in staged.indexes.items() if index.closed is not None]
+
+
+def _check_archive(archive: ManifestArchive, index: GrowingIndex, facts: SessionFacts) -> None:
+    header, closed = index.header, index.closed
+    assert header is not None  # noqa: S101 - only closed archives get here
+    assert closed is not None  # noqa: S101 - as above
+    stated = (archive.kind, archive.plain_bytes, archive.records, archive.index_bytes, archive.index_digest)
+    known = (header.kind, header.plain_bytes, header.records, closed.index_bytes, closed.index_digest)
+    if stated != known or archive.key_fingerprint != facts.key_fingerprint:
+        raise UsageError(
+            f"the manifest's figures for archive {archive.name} are not those of the index received",
+            hint="state kind, sizes, records and digest as the close of the archive answered",
+            field=archive.name,
+        )
+
+
+def _signature(context: StoreContext, facts: SessionFacts, manifest: Manifest, raw: bytes, signature: str) -> Signature:
+    if signature:
+        if not facts.signer:
+            raise RefusedError(
+                "the manifest is signed by a key that is not registered here",
+                hint="register the key on the server, or send the manifest unsigned to let the server sign it",
+            )
+        given = Signature(signer=facts.signer, by="client", signature=signature)
+        manifests.verify(raw, given)
+        return given
+    if manifest.mode != "plain":
+        raise RefusedError(
+            f"a manifest of mode {manifest.mode} must be signed by its key", hint="sign it with the data key"
+        )
+    return manifests.sign(raw, context.signing_seed, "server")
+
+
+def check_presence(context: StoreContext, staged: Staged) -> None:
+    """Every chunk of every archive is there and good (P2).
+
+    Raises ChunkNotFound, CorruptChunk naming chunk and archive.
+    """
+    domain = staged.facts.domain_bytes
+    for name in _closed(staged):
+        ids = staged.indexes[name].all_ids()
+        usable = present(context.store, domain, ids)
+        if usable.all():
+            continue
+        chunk = ids[int((~usable).argmax())].tobytes()
+        place = {"archive": name, "snapshot": staged.facts.snapshot, "missing": int((~usable).sum())}
+        if context.store.info([Address(domain, chunk)])[0].state is ChunkState.ABSENT:
+            raise ChunkNotFound(chunk.hex(), **place)
+        raise CorruptChunk(chunk.hex(), f"it went bad before archive {name} was committed; send it again", **place)
+
+
+def _publish(context: StoreContext, staged: Staged, raw: bytes, signature: Signature) -> None:
+    """Owner, barrier, files, manifest, then the journal. One piece of work: it is never abandoned half way."""
+    facts, folders = staged.facts, context.folders
+    name = facts.name
+    owner = folders.owner(name.namespace, name.group)
+    if owner not in ("", facts.auth_id):
+        raise ConflictError(f"group {name.group} belongs to another identity by now", hint="choose another backup id")
+    if folders.exists(name):
+        raise ConflictError(f"snapshot {name} exists already")
+    content: dict[str, bytes | str] = {
+        f"{archive}.idx": f"{facts.session_id}/{staged.indexes[archive].file}" for archive in _closed(staged)
+    }
+    content.update({blob: f"{facts.session_id}/{at.file}" for blob, at in staged.blobs.items()})
+    content[manifests.STATE_FILE] = manifests.encode_state(SnapshotState())
+    content[manifests.SIGNATURE_FILE] = manifests.encode_signature(signature)
+    content[manifests.MANIFEST_FILE] = raw
+    if not owner:
+        folders.set_owner(name.namespace, name.group, facts.auth_id)
+    context.store.publish(snapshot_folder(name), content, [manifests.SIGNATURE_FILE, manifests.MANIFEST_FILE])
+    # The snapshot is durable. What follows is tidying: a failure of it must not turn the commit into one, and a
+    # session folder left behind is recognised by its snapshot when the store is opened next.
+    with contextlib.suppress(IbsError):
+        remove_staging(context.store, facts.session_id)

@@ -1,0 +1,83 @@
+"""What a write session is, fixed when it opens and kept in its staging folder as `session.json`; its states.
+
+Used by `engine` only. A session on disk whose server died is read back from these facts.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Protocol
+
+import msgspec
+
+from ibs.core.names import SnapshotName
+from ibs.errors import FormatError
+from ibs.wire.session import StageReport
+
+SESSION_FILE = "session.json"
+SESSION_FILE_BYTES_MAX = 1 << 20
+_SESSION_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
+
+
+class SessionState(StrEnum):
+    OPEN = "open"
+    COMMITTING = "committing"
+    COMMITTED = "committed"
+    INTERRUPTED = "interrupted"  # its chunks are kept for a resumption
+
+
+class SessionFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """`domain` is hex; `sequence` and `previous` are what the manifest must state; `signer` hex or ""."""
+
+    format: int = 1
+    session_id: str
+    store_uuid: str
+    auth_id: str
+    snapshot: str
+    archives: list[str]
+    domain: str
+    key_fingerprint: str
+    epoch: int
+    opened: str
+    upid: str
+    sequence: int
+    previous: str
+    signer: str = ""
+
+    @property
+    def name(self) -> SnapshotName:
+        """The snapshot this session will make."""
+        return SnapshotName.parse(self.snapshot)
+
+    @property
+    def domain_bytes(self) -> bytes:
+        return bytes.fromhex(self.domain)
+
+
+class SessionObserver(Protocol):
+    """Whoever shows the session as a task. Called after the fact; must not raise."""
+
+    async def reported(self, report: StageReport) -> None:
+        """The client sent figures and log lines."""
+        ...
+
+    async def ended(self, status: str, message: str) -> None:
+        """`status` is OK, WARNING, FAILED or CANCELLED."""
+        ...
+
+
+def is_session_id(text: str) -> bool:
+    """Whether a folder in staging can be a session's."""
+    return _SESSION_ID.fullmatch(text) is not None
+
+
+def decode_facts(content: bytes) -> SessionFacts:
+    """Raises FormatError."""
+    try:
+        facts = msgspec.json.decode(content, type=SessionFacts)
+        if len(facts.domain_bytes) != 32 or not is_session_id(facts.session_id) or facts.name.time is None:
+            raise ValueError("facts out of range")
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise FormatError(f"{SESSION_FILE} is damaged: {error}") from error
+    return facts

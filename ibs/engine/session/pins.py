@@ -1,0 +1,202 @@
+"""What a write session may refer to, and what nobody may delete meanwhile: pin sets, their journal, the gate.
+
+Used by `engine` only. Invariants (PROTOCOLS 6, 10, 11; contrib/docs/concurrency.md has the whole argument):
+
+* An id enters the journal on disk **before** its chunk is put and before it is acknowledged. So every chunk a killed
+  session left behind is named by a journal, and whoever reads the journals sees every promise.
+* After the journal, and before the put, the id is announced at the `PinGate`. A deletion that is already past its
+  reading of the journals is told there, and spares the chunk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ibs.core.ids import ID_BYTES
+from ibs.core.index import IdArray, IdLookup
+from ibs.ports.chunkstore import Address
+from ibs.storage.local.workfolder import WorkFolder
+
+JOURNAL_FILE = "pins.journal"
+
+_RECENT_IDS_MAX = 1 << 16
+_RUNS_MAX = 8
+
+
+def id_array(ids: bytes | bytearray | memoryview) -> IdArray:
+    """Concatenated ids as an array of shape (n, 32), without a copy; a torn last id is left out."""
+    whole = len(ids) - len(ids) % ID_BYTES
+    return np.frombuffer(ids, dtype=np.uint8, count=whole).reshape(-1, ID_BYTES)
+
+
+class IdSet:
+    """A growing set of ids at about 40 bytes each; not thread-safe.
+
+    New ids gather in a Python set and are frozen into sorted runs, which are merged when they become many.
+    """
+
+    def __init__(self) -> None:
+        self._recent: set[bytes] = set()
+        self._arrays: list[IdArray] = []
+        self._runs: list[IdLookup] = []
+
+    def __len__(self) -> int:
+        return len(self._recent) + sum(len(array) for array in self._arrays)
+
+    def __contains__(self, chunk: bytes) -> bool:
+        return chunk in self._recent or any(chunk in run for run in self._runs)
+
+    def new(self, ids: Iterable[bytes]) -> list[bytes]:
+        """Those of `ids` that are not in the set, each once."""
+        return [chunk for chunk in dict.fromkeys(ids) if chunk not in self]
+
+    def add(self, ids: Iterable[bytes]) -> None:
+        """Take ids in that are not in the set yet."""
+        self._recent.update(ids)
+        if len(self._recent) >= _RECENT_IDS_MAX:
+            self._freeze(id_array(b"".join(self._recent)))
+            self._recent = set()
+
+    def add_array(self, ids: IdArray) -> None:
+        """Take many distinct ids in that are not in the set yet."""
+        if len(ids):
+            self._freeze(ids)
+
+    def _freeze(self, ids: IdArray) -> None:
+        self._arrays.append(ids)
+        self._runs.append(IdLookup(ids))
+        if len(self._runs) > _RUNS_MAX:
+            merged = np.concatenate(self._arrays)
+            self._arrays, self._runs = [merged], [IdLookup(merged)]
+
+    def contains(self, ids: IdArray) -> NDArray[np.bool_]:
+        """One boolean an id."""
+        found = np.zeros(len(ids), dtype=np.bool_)
+        for run in self._runs:
+            found |= run.contains(ids)
+        if self._recent:
+            for at in np.flatnonzero(~found):
+                found[at] = ids[at].tobytes() in self._recent
+        return found
+
+    def to_bytes(self) -> bytes:
+        """All ids, concatenated, in no particular order."""
+        return b"".join([*(array.tobytes() for array in self._arrays), *self._recent])
+
+
+class Watch:
+    """A deletion under way: its candidates, and those among them that were promised to someone since it began."""
+
+    def __init__(self, domain: bytes, candidates: IdLookup) -> None:
+        self.domain = domain
+        self.candidates = candidates
+        self.promised: set[bytes] = set()
+
+    def note(self, ids: IdArray) -> None:
+        """Remember the candidates among `ids`."""
+        self.promised.update(ids[at].tobytes() for at in np.flatnonzero(self.candidates.contains(ids)))
+
+
+class PinGate:
+    """Where promises and deletions of one store meet. Thread-safe; its lock is the innermost of the engine's."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._watches: list[Watch] = []
+
+    @property
+    def busy(self) -> bool:
+        """Whether a deletion is under way, and announcing matters."""
+        with self._lock:
+            return bool(self._watches)
+
+    def announce(self, domain: bytes, ids: IdArray) -> None:
+        """The ids are promised. They must be in a journal or linked index on disk already, and not be put yet."""
+        with self._lock:
+            for watch in self._watches:
+                if watch.domain == domain:
+                    watch.note(ids)
+
+    @contextlib.contextmanager
+    def watching(self, domain: bytes, candidates: IdLookup) -> Iterator[Watch]:
+        """Hear of promises from now on. Read journals, leases and manifests **inside** this, in that order."""
+        watch = Watch(domain, candidates)
+        with self._lock:
+            self._watches.append(watch)
+        try:
+            yield watch
+        finally:
+            with self._lock:
+                self._watches.remove(watch)
+
+    def delete(self, watch: Watch, ids: Sequence[bytes], remove: Callable[[Sequence[Address]], int]) -> tuple[int, int]:
+        """Delete those of `ids` that were not promised meanwhile; return (chunks, bytes) gone.
+
+        Deletion happens inside the lock: an id announced before it is spared; one announced after it is put again
+        afterwards, since a put follows its announcement.
+        """
+        with self._lock:
+            doomed = [Address(watch.domain, chunk) for chunk in ids if chunk not in watch.promised]
+            return len(doomed), remove(doomed) if doomed else 0
+
+
+class PinSet:
+    """The ids one session may name: those it uploaded or inherited, and the available ones of its bases."""
+
+    def __init__(self, domain: bytes, folder: WorkFolder, gate: PinGate, bases: Sequence[IdLookup]) -> None:
+        """`folder` is the session's in staging."""
+        self.domain = domain
+        self._folder = folder
+        self._gate = gate
+        self._bases = bases
+        self._lock = threading.Lock()
+        self._uploaded = IdSet()
+
+    def inherit(self, ids: IdArray) -> None:
+        """Distinct ids that an interrupted session delivered, are present, and are in the journal already."""
+        with self._lock:
+            self._uploaded.add_array(ids)
+            self._gate.announce(self.domain, ids)
+
+    def pin(self, ids: Sequence[bytes]) -> None:
+        """Promise whole, checked bodies: journal, then gate. Call it before the first of them is put."""
+        with self._lock:
+            new = self._uploaded.new(ids)
+            if new:
+                joined = b"".join(new)
+                # Survives the death of the process, not power loss; received chunks promise no more.
+                self._folder.append(JOURNAL_FILE, joined)
+                self._uploaded.add(new)
+                self._gate.announce(self.domain, id_array(joined))
+
+    def missing(self, ids: IdArray) -> NDArray[np.intp]:
+        """Positions of ids this session may not name."""
+        allowed = np.zeros(len(ids), dtype=np.bool_)
+        for lookup in self._bases:
+            allowed |= lookup.contains(ids)
+        left = np.flatnonzero(~allowed)
+        if len(left):
+            with self._lock:
+                left = left[~self._uploaded.contains(ids[left])]
+        return left
+
+    def uploaded(self, chunk: bytes) -> bool:
+        """True when this session delivered or inherited the chunk."""
+        with self._lock:
+            return chunk in self._uploaded
+
+    def uploaded_ids(self) -> bytes:
+        """Concatenated ids of what was uploaded or inherited."""
+        with self._lock:
+            return self._uploaded.to_bytes()
+
+    def release(self) -> None:
+        """Free the memory; the session has ended."""
+        with self._lock:
+            self._uploaded = IdSet()
+            self._bases = ()
