@@ -210,7 +210,7 @@ class BlobDecoder:
     """Opens blobs: plain ones always, encrypted ones of `keys`. Thread-confined: one per thread."""
 
     def __init__(self, *, keys: DataKeys | None = None) -> None:
-        # Our own frames are single-segment, so their window is at most the content; a hostile window is refused.
+        # A frame that knows its content needs no window beyond it; a hostile one is refused.
         self._zstd = zstandard.ZstdDecompressor(max_window_size=limits.CHUNK_PLAIN_BYTES_MAX)
         self._keys = keys
         self._turn = _Turn("BlobDecoder")
@@ -258,6 +258,8 @@ class BlobDecoder:
             # Before a byte of output is allocated: a bomb announces its size, or hides it; both stop here.
             if frame.content_size != header.plain_length:
                 raise FormatError(f"blob {header.id.hex()}: compressed content size is not the header's plain length")
+            if frame.window_size > limits.CHUNK_PLAIN_BYTES_MAX:
+                raise FormatError(f"blob {header.id.hex()}: compressed data asks for too much memory")
             with self._turn:
                 plain = self._zstd.decompress(
                     payload, max_output_size=header.plain_length, read_across_frames=False, allow_extra_data=False

@@ -247,6 +247,19 @@ def hidden_size_bomb() -> bytes:
     return packer.compress(bytes(64 << 20)) + packer.flush()
 
 
+def windowed(descriptor: int) -> bytes:
+    """A whole frame of 8000 equal bytes with any window descriptor (RFC 8878, 3.1.1)."""
+    header = b"\x28\xb5\x2f\xfd" + bytes([0b0100_0000, descriptor]) + (8000 - 256).to_bytes(2, "little")
+    return header + (8000 << 3 | 0b011).to_bytes(3, "little") + b"x"
+
+
+def test_the_windowed_frame_is_a_frame() -> None:
+    data = b"x" * 8000
+    chunk = BlobEncoder().identify(data)
+    raw = forge(windowed(0x28), 8000, chunk=chunk)
+    assert BlobDecoder().decode(raw, want=Address(PLAIN_DOMAIN, chunk)) == data
+
+
 BOMBS = {
     "tells its size": zstandard.ZstdCompressor().compress(bytes(64 << 20)),
     "hides its size": hidden_size_bomb(),
@@ -255,8 +268,9 @@ BOMBS = {
     "cut short": zstandard.ZstdCompressor().compress(NOISE + bytes(3000))[:-5],
     "not zstd": b"nothing of the kind",
     "skippable frame": b"\x50\x2a\x4d\x18" + (8000).to_bytes(4, "little"),
-    # Single frame header that promises 8000 bytes and asks for a window of 2 GiB, then ends.
-    "huge window": b"\x28\xb5\x2f\xfd" + bytes([0b0100_0000, 0xA8]) + (8000 - 256).to_bytes(2, "little") + b"\x01",
+    # A header that promises 8000 bytes and asks for a window of 2 GiB, or 64 MiB, then one block of 8000 equal bytes.
+    "2 GiB window": windowed(0xA8),
+    "64 MiB window": windowed(0x80),
 }
 
 
