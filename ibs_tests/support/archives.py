@@ -208,7 +208,7 @@ def whole_entry(draw: st.DrawFn, path: bytes, kind: Kind, earlier: Sequence[byte
 
 
 @st.composite
-def trees(draw: st.DrawFn, max_entries: int = 40) -> list[Entry]:
+def trees(draw: st.DrawFn, max_entries: int = 25) -> list[Entry]:
     """A valid archive's entries in canonical order."""
     kinds: dict[bytes, Kind] = {b"": Kind.DIR}
     folders = [b""]
