@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
-import socket
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -28,14 +26,10 @@ from ibs.errors import BusyError, FailedError
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """All tables of the state in the folder `state`.
-
-    `server_uuid` was drawn, and `node` (the host's short name, as in UPIDs) taken, when the state was made.
-    """
+    """All tables of the state in the folder `state`. `server_uuid` was drawn when the state was made."""
 
     state: Path
     server_uuid: str
-    node: str
     database: Database
     settings: Settings
     datastores: DatastoreTable
@@ -58,7 +52,6 @@ async def open_catalog(state: Path, *, inline: bool = False) -> AsyncIterator[Ca
             yield Catalog(
                 state=state,
                 server_uuid=await settings.ensure("server-uuid", str(uuid.uuid4())),
-                node=await settings.ensure("node", node_name(socket.gethostname())),
                 database=database,
                 settings=settings,
                 datastores=DatastoreTable(database),
@@ -67,12 +60,6 @@ async def open_catalog(state: Path, *, inline: bool = False) -> AsyncIterator[Ca
                 inbox=InboxTable(database),
                 timetable=TimetableTable(database),
             )
-
-
-def node_name(hostname: str) -> str:
-    """The host's short name in the characters that a UPID allows."""
-    short = re.sub(r"[^A-Za-z0-9-]", "-", hostname.partition(".")[0])[:63].strip("-")
-    return short or "localhost"
 
 
 @contextmanager

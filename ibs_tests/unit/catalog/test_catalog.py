@@ -10,22 +10,21 @@ from pathlib import Path
 import pytest
 import trio
 
-from ibs.catalog.catalog import node_name, open_catalog
-from ibs.core.upid import _NODE
+from ibs.catalog.catalog import open_catalog
 from ibs.errors import BusyError, ConflictError, FailedError
 
 
 async def test_identity_is_drawn_once(tmp_path: Path) -> None:
     state = tmp_path / "a" / "state"
     async with open_catalog(state) as catalog:
-        first = (catalog.server_uuid, catalog.node)
+        first = catalog.server_uuid
         assert stat.S_IMODE(state.stat().st_mode) == 0o700
         modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in state.iterdir()}
         assert modes == dict.fromkeys(("lock", "state.db", "state.db-shm", "state.db-wal"), 0o600)
     async with open_catalog(state) as catalog:
-        assert (catalog.server_uuid, catalog.node) == first
+        assert catalog.server_uuid == first
     async with open_catalog(tmp_path / "b") as catalog:
-        assert catalog.server_uuid != first[0]
+        assert catalog.server_uuid != first
 
 
 async def test_inline_variant_works_without_threads(tmp_path: Path) -> None:
@@ -87,8 +86,3 @@ async def test_a_state_folder_that_cannot_be_made_is_told(tmp_path: Path) -> Non
     with pytest.raises(FailedError, match="cannot use the state folder"):
         async with open_catalog(tmp_path / "file" / "state"):
             pass
-
-
-@pytest.mark.parametrize("host", ["web01", "web01.example.org", "-x_y-", "ö", "", "a" * 80, "..."])
-def test_node_names_fit_a_upid(host: str) -> None:
-    assert _NODE.fullmatch(node_name(host))

@@ -43,7 +43,7 @@ class World:
             self.catalog.state / "tasks",
             pool=self.pool,
             clock=self.clock,
-            node=self.catalog.node,
+            node="testnode",
             publish=self.events.append,
         )
 

@@ -1,0 +1,123 @@
+"""Clients of a pinned server: the certificate is compared as part of the handshake, before any byte is sent.
+
+Used by `client`, `services.sync` and tests. No certificate authority has a say: the peer must present exactly the
+pinned certificate, and TLS 1.3 proves that it holds the key. The comparison sits in the context itself (through
+`sslobject_class` and `sslsocket_class`, the documented way to extend what a context makes), so nothing that uses the
+context, be it httpx, trio or a blocking socket, can forget it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ssl
+from collections.abc import Sequence
+from typing import Any
+
+import httpx
+import trio
+
+from ibs.core import limits
+from ibs.core.ids import hex_fingerprint, parse_fingerprint
+from ibs.errors import ServerUnreachable, TlsFingerprintMismatch
+
+Stream = trio.SSLStream[trio.SocketStream]
+
+
+def pinned_context(fingerprint: str, *, alpn: Sequence[str] = ()) -> ssl.SSLContext:
+    """A client's context that accepts the certificate with this SHA-256 fingerprint and no other. TLS 1.3 only.
+
+    A handshake with another peer raises TlsFingerprintMismatch, through httpx and trio unchanged. Raises UsageError.
+    """
+    pinned = parse_fingerprint(fingerprint)
+    context = _open_context(alpn)
+
+    class PinnedObject(ssl.SSLObject):
+        def do_handshake(self, *args: Any) -> None:
+            super().do_handshake(*args)
+            _check(pinned, self)
+
+    class PinnedSocket(ssl.SSLSocket):
+        def do_handshake(self, *args: Any) -> None:
+            super().do_handshake(*args)
+            try:
+                _check(pinned, self)
+            except TlsFingerprintMismatch:
+                self.close()  # `wrap_socket` closes it for errors of its own only
+                raise
+
+    context.sslobject_class = PinnedObject
+    context.sslsocket_class = PinnedSocket
+    return context
+
+
+class PinnedTransport(httpx.AsyncHTTPTransport):
+    """httpx's transport to one pinned server over HTTP/1.1; proxies and settings of the environment play no part."""
+
+    def __init__(self, fingerprint: str, *, connections: int = 8, keepalive_seconds: float = 30.0) -> None:
+        bounds = httpx.Limits(
+            max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=keepalive_seconds
+        )
+        super().__init__(verify=pinned_context(fingerprint), trust_env=False, limits=bounds)
+
+
+async def connect_pinned(host: str, port: int, fingerprint: str, *, alpn: str = "") -> Stream:
+    """A stream to the pinned server, its handshake done, speaking the protocol `alpn`.
+
+    Raises TlsFingerprintMismatch, ServerUnreachable (also when the server does not speak `alpn`).
+    *Cancellation*: the connection is closed.
+    """
+    stream = await _connect(host, port, pinned_context(fingerprint, alpn=[alpn] if alpn else []))
+    if alpn and stream.selected_alpn_protocol() != alpn:
+        await trio.aclose_forcefully(stream)
+        hint = "is it the right port, and a server of this product?"
+        raise ServerUnreachable(f"{host}:{port} does not speak {alpn}", hint=hint)
+    return stream
+
+
+async def offered_fingerprint(host: str, port: int) -> str:
+    """The fingerprint of the certificate that a server offers, for a person to compare; nothing is sent to it.
+
+    Raises ServerUnreachable.
+    """
+    stream = await _connect(host, port, _open_context(()))
+    der = stream.getpeercert(binary_form=True)
+    await trio.aclose_forcefully(stream)
+    return hex_fingerprint(hashlib.sha256(der).digest())
+
+
+async def _connect(host: str, port: int, context: ssl.SSLContext) -> Stream:
+    try:
+        with trio.fail_after(limits.CONNECT_SECONDS_MAX):
+            plain = await trio.open_tcp_stream(host, port)
+            stream = trio.SSLStream(plain, context, server_hostname=host, https_compatible=True)
+            try:
+                await stream.do_handshake()
+            except BaseException:
+                await trio.aclose_forcefully(stream)
+                raise
+    except (OSError, trio.BrokenResourceError, trio.TooSlowError) as error:
+        cause = error.__cause__ if isinstance(error, trio.BrokenResourceError) and error.__cause__ else error
+        why = "no answer in time" if isinstance(error, trio.TooSlowError) else str(cause) or type(cause).__name__
+        hint = "is the server running, and the port open?"
+        raise ServerUnreachable(f"{host}:{port} cannot be reached: {why}", hint=hint) from error
+    return stream
+
+
+def _open_context(alpn: Sequence[str]) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE  # the caller compares the certificate itself
+    if alpn:
+        context.set_alpn_protocols(list(alpn))
+    return context
+
+
+def _check(pinned: bytes, peer: ssl.SSLObject | ssl.SSLSocket) -> None:
+    der = peer.getpeercert(binary_form=True) or b""
+    offered = hashlib.sha256(der).digest()
+    if not hmac.compare_digest(offered, pinned):
+        raise TlsFingerprintMismatch(
+            str(peer.server_hostname or "the server"), hex_fingerprint(pinned), hex_fingerprint(offered)
+        )
