@@ -13,7 +13,7 @@ import fcntl
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Final, Protocol
 
 from ibs.core import limits
@@ -108,7 +108,7 @@ class ImageFile:
                 os.ftruncate(self._fd, 0)
                 os.ftruncate(self._fd, size)
             except BaseException:
-                self._close()
+                self.close()
                 raise
 
     def _lock(self) -> None:
@@ -130,7 +130,7 @@ class ImageFile:
 
     def finish(self) -> None:
         """Under its own name. *Durability*: what the kernel was given; a device is synced, a file is not."""
-        with _translated(self.shown):
+        with closing(self), _translated(self.shown):
             try:
                 rename_exclusive(self._folder_fd, self._partial, self._name)
             except FileExistsError:
@@ -140,14 +140,13 @@ class ImageFile:
                         hint=f"the image is whole under {self.shown}{SUFFIX}",
                     ) from None
                 os.rename(self._partial, self._name, src_dir_fd=self._folder_fd, dst_dir_fd=self._folder_fd)
-        self._close()
 
     def abandon(self) -> str:
         """The partial file stays under its marked name."""
-        self._close()
+        self.close()
         return f"what was restored is in {self.shown}{SUFFIX}"
 
-    def _close(self) -> None:
+    def close(self) -> None:
         for fd in (self._fd, self._folder_fd):
             if fd >= 0:
                 os.close(fd)
@@ -187,16 +186,15 @@ class ImageDevice:
 
     def finish(self) -> None:
         """On the device when it returns."""
-        with _translated(self.shown):
+        with closing(self), _translated(self.shown):
             os.fsync(self._fd)
-        self._close()
 
     def abandon(self) -> str:
         """A device cannot be marked; the message has to."""
-        self._close()
+        self.close()
         return f"{self.shown} is overwritten in part"
 
-    def _close(self) -> None:
+    def close(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

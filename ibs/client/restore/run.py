@@ -27,6 +27,7 @@ from ibs.ports.pool import Pool
 from ibs.ports.transport import RestoreTransport
 from ibs.restore.image import ImageTarget, open_image
 from ibs.restore.tree.folders import Overwrite
+from ibs.restore.tree.marker import MARKER_NAME
 from ibs.restore.tree.report import Reason, RestoreReport, Severity
 from ibs.restore.tree.select import Selection
 from ibs.restore.tree.target import Target, open_target
@@ -52,11 +53,14 @@ async def run_restore(
     """
     check_plan(plan)
     snapshot = await open_snapshot(transport, plan.store, plan.snapshot, keys=plan.keys, last_seen=plan.last_seen)
-    restore = _Restore(snapshot, plan, pool, clock, progress, entropy)
+    restore = _Restore(snapshot, plan, pool=pool, clock=clock, progress=progress, entropy=entropy)
     try:
         outcome = await restore.run()
     except BaseException as raised:
         error = first_error(raised)
+        if isinstance(error, IbsError) and restore.left_behind:
+            error.details["left_behind"] = restore.left_behind
+            error.hint = f"{error.hint}; {restore.left_behind}" if error.hint else restore.left_behind
         await _close(transport, restore, error)
         if error is raised:
             raise
@@ -94,6 +98,7 @@ class _Restore:
         self,
         snapshot: OpenSnapshot,
         plan: RestorePlan,
+        *,
         pool: Pool,
         clock: Clock,
         progress: ProgressSink | None,
@@ -105,6 +110,8 @@ class _Restore:
         self._clock = clock
         self._entropy = entropy
         self._report = RestoreReport()
+        self.left_behind = ""
+        """What a failed restore left in the target, for people."""
         self._gauge = Gauge(clock, progress)
         for warning in snapshot.warnings:
             self._report.add(Reason.SIGNATURE, b"manifest.json", warning)
@@ -161,7 +168,13 @@ class _Restore:
         except BaseException:
             target.close()
             raise
-        await self._supervise(restore.run, restore.clean_up)
+
+        def clean_up(state: str, why: str) -> None:
+            if not restore.clean_up(state, why):
+                marker = os.path.join(self._plan.target, os.fsdecode(MARKER_NAME))
+                self.left_behind = f"what is missing is listed in {marker}"
+
+        await self._supervise(restore.run, clean_up)
 
     def _open_target(self, bytes_min: int) -> Target:
         return open_target(
@@ -181,7 +194,7 @@ class _Restore:
             if not why and not self._report.count(Severity.LOST):
                 target.finish()
             else:
-                self._left_behind = target.abandon()
+                self.left_behind = target.abandon()
 
         try:
             restore = ImageRestore(
@@ -220,10 +233,13 @@ class _Restore:
             error = first_error(raised)
             state = "cancelled" if isinstance(error, trio.Cancelled) else "failed"
             why = str(error) if isinstance(error, IbsError) else state
-            with trio.move_on_after(limits.RESTORE_CLEANUP_SECONDS, shield=True):
-                await self._pool.disk(clean_up, state, why)
+            await self._clean(clean_up, state, why)
             raise
-        await self._pool.disk(clean_up, "failed", "")
+        await self._clean(clean_up, "failed", "")
+
+    async def _clean(self, clean_up: Callable[[str, str], None], state: str, why: str) -> None:
+        with trio.move_on_after(limits.RESTORE_CLEANUP_SECONDS, shield=True):
+            await self._pool.disk(clean_up, state, why)
 
     def _loss(self) -> IbsError:
         """The first error about lost data, in its place: what needed it, and how much else is lost."""

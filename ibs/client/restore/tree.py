@@ -107,10 +107,10 @@ class TreeRestore:
                 hint="list what is there: ironcore-backup-client snapshot files SNAPSHOT ARCHIVE",
             )
 
-    def clean_up(self, state: str, why: str) -> None:
+    def clean_up(self, state: str, why: str) -> bool:
         """Blocking. Remove temporary files; then remove the marker, or make it say what is missing.
 
-        `why` is "" after a run that ended by itself. The target is closed.
+        `why` is "" after a run that ended by itself. The target is closed. Returns whether the marker is gone.
         """
         try:
             self._writer.abandon()
@@ -118,7 +118,8 @@ class TreeRestore:
             untouched = self._planned_all and not self._planner.selected and self._target.marker.earlier is None
             if untouched or (not why and not lost):
                 self._target.marker.remove()
-                return
+                self._keeper.complete()
+                return True
             missing = [
                 {"path": path, "reason": f"{problem.text}: {detail}" if detail else problem.text}
                 for problem in self._report.problems()
@@ -135,6 +136,9 @@ class TreeRestore:
                 count=lost + len(unfinished),
                 after="" if self._planned_all else shown(self._planner.last_path) or "/",
             )
+            if self._planned_all:
+                self._keeper.complete()
+            return False
         finally:
             self._target.close()
 

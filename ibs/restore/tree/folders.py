@@ -104,6 +104,7 @@ class FolderKeeper:
         self._lock = threading.Lock()
         self._lost: set[int] = set()
         self._lost_overflow = False
+        self._root_folder: TargetFolder | None = None
 
     # --- entries that are not in the target as archived ---
 
@@ -132,7 +133,15 @@ class FolderKeeper:
             folder.settle = self._fresh or self.resumed or may_replace(self.overwrite, entry, os.fstat(folder.fd))
         if not self._fresh:
             self._clean(folder)
+        self.hold(folder)  # until `complete`: the marker's removal is a change of the root like any other
+        self._root_folder = folder
         return folder
+
+    def complete(self) -> None:
+        """Everything is done, the marker included: the root may get its metadata. Raises DestinationNotWritable."""
+        folder, self._root_folder = self._root_folder, None
+        if folder is not None:
+            self.done(folder)
 
     def make(self, folder: TargetFolder, *, settle: bool) -> bool:
         """Bring `folder` and its ancestors into the target; False when one cannot be.
