@@ -91,6 +91,7 @@ READER_IDLE_SECONDS_MAX = 900
 READER_READS_MAX = 4
 """Chunks of one reader read at once."""
 VERIFY_READS_MAX = 4
+VERIFY_BAD_CHUNKS_LISTED = 1000
 INTERRUPTED_SESSION_KEEP_SECONDS = 24 * 3600
 RACY_WINDOW_NS = 2_000_000_000
 FULL_REREAD_EVERY_RUNS = 30
@@ -172,8 +173,6 @@ STORE_FOLDERS_SEARCHED_MAX = 100_000
 STATE_READERS = 2
 STATE_BUSY_SECONDS_MAX = 5.0
 """How long SQLite waits for another process (a copy of the state being taken) before it gives up."""
-STATE_CACHE_ROWS_MAX = 4096
-"""Identities kept in memory."""
 COMMENT_CHARS_MAX = 1024
 MESSAGE_CHARS_MAX = 4096
 INBOX_ROWS_MAX = 10_000
@@ -192,7 +191,7 @@ ACL_RULES_MAX = 10_000
 TOKEN_LAST_USED_SECONDS = 60
 """Grain of the last-used time of a token."""
 AUTH_FAILURES_MAX = 10
-"""Wrong credentials from one address within the window, before more are refused unread."""
+"""Wrong credentials from one address within the window; more are refused without being told about one by one."""
 AUTH_FAILURE_WINDOW_SECONDS = 60
 AUTH_PEERS_MAX = 4096
 AUTHORIZATION_CHARS_MAX = 1024

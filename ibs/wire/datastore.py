@@ -12,7 +12,10 @@ class DatastoreCreate(Wire, frozen=True, kw_only=True):
 
 
 class DatastoreView(Wire, frozen=True, kw_only=True):
-    """`status` is `online`, `offline` or `read-only`; `reason` says why when not online."""
+    """`status` is `online`, `offline` or `read-only`; `reason` says why when not online.
+
+    `warnings` is filled by create only: what its owner should know about the place.
+    """
 
     name: str
     path: str
@@ -23,6 +26,7 @@ class DatastoreView(Wire, frozen=True, kw_only=True):
     bytes_total: int = 0
     bytes_free: int = 0
     snapshots: int = 0
+    warnings: list[str] = []
 
 
 class ProbeCheck(Wire, frozen=True, kw_only=True):
@@ -116,3 +120,7 @@ class VerifyReport(Wire, frozen=True, kw_only=True):
     proof: list[str]
     first_failure: str = ""
     upid: str = ""
+    bad_chunks: list[str] = []
+    """Hex ids of corrupt and missing chunks, at most VERIFY_BAD_CHUNKS_LISTED."""
+    affected: list[str] = []
+    """Every snapshot of the datastore that refers to one of them."""
