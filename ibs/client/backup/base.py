@@ -1,0 +1,168 @@
+"""The previous snapshot of an archive, as far as a backup may build on it.
+
+Importable by the backup pipeline only. `PreviousTree` walks the old entries beside the scan; it runs in the reading
+thread and never waits: where a metadata chunk is not at hand it raises `ChunkWanted`, the trio side fetches that
+chunk and the ones that come next, and the walk goes on where it was. So the same code serves real threads and the
+simulator, and over a slow line a few round trips carry all metadata.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+
+import numpy as np
+import trio
+
+from ibs.core import index, limits
+from ibs.core.index import IdLookup, IndexHeader
+from ibs.core.tree import Entry, TreeReader, path_key
+from ibs.errors import FormatError, IbsError
+
+
+class ChunkWanted(Exception):
+    """The walk cannot go on without this metadata chunk."""
+
+    def __init__(self, chunk_id: bytes) -> None:
+        super().__init__(chunk_id.hex())
+        self.chunk_id = chunk_id
+
+
+class BaseIndex:
+    """A checked index of the previous snapshot with its bitmap of usable chunks."""
+
+    def __init__(self, content: bytes, bitmap: bytes, *, domain: bytes) -> None:
+        """Raises FormatError when index or bitmap are malformed, or when the index is of another key."""
+        self.header: IndexHeader = index.parse_header(content, file_bytes=len(content))
+        records = memoryview(content)[index.HEADER_BYTES :]
+        index.check_records(self.header, records)
+        if self.header.domain != domain:
+            raise FormatError("the previous index is of another key")
+        count = self.header.records
+        if len(bitmap) * 8 < count:
+            raise FormatError(f"a bitmap of {len(bitmap)} bytes cannot cover {count} records")
+        usable = np.unpackbits(np.frombuffer(bitmap, np.uint8), count=count, bitorder="little").astype(np.bool_)
+        ids = index.record_ids(records, self.header.record_bytes)
+        self._records = records
+        self.lookup = IdLookup(ids)
+        self.usable = IdLookup(ids[usable]) if not usable.all() else self.lookup
+        self.unusable = frozenset(one.tobytes() for one in ids[~usable])
+
+    def plain_lengths(self, ids: Sequence[bytes]) -> list[int]:
+        """Plaintext length of each chunk of a tree index; 0 for one that it does not list."""
+        rows = self.lookup.positions(ids)
+        lengths = np.where(rows >= 0, index.tree_records(self._records)["plain_length"][rows], 0)
+        return [int(length) for length in lengths]
+
+    def metadata_ids(self) -> list[bytes]:
+        """Ids of all metadata chunks, in order of first use: the order in which a walk wants them."""
+        rows = index.tree_records(self._records)
+        return [one.tobytes() for one in rows["id"][rows["kind"] == index.KIND_METADATA]]
+
+
+class ChunkShelf:
+    """Plaintexts of metadata chunks, fetched ahead in the order in which a walk wants them.
+
+    `get` is called in the reading thread, `provide` in the trio thread while the reader stands still.
+    """
+
+    def __init__(
+        self,
+        order: Sequence[bytes],
+        fetch: Callable[[bytes], Awaitable[bytes]],
+        *,
+        ahead: int = limits.BASE_CHUNKS_AHEAD,
+        kept: int = limits.BASE_CHUNKS_KEPT,
+    ) -> None:
+        self._order = order
+        self._place = {chunk_id: place for place, chunk_id in enumerate(order)}
+        self._fetch = fetch
+        self._ahead = ahead
+        self._kept = kept
+        self._chunks: OrderedDict[bytes, bytes] = OrderedDict()
+
+    def get(self, chunk_id: bytes) -> bytes:
+        """Raises ChunkWanted."""
+        found = self._chunks.get(chunk_id)
+        if found is None:
+            raise ChunkWanted(chunk_id)
+        return found
+
+    async def provide(self, chunk_id: bytes) -> None:
+        """Fetch a chunk and, at the same time, those after it. Raises what `fetch` raises for the wanted one."""
+        place = self._place.get(chunk_id)
+        following = [] if place is None else self._order[place + 1 : place + 1 + self._ahead]
+        errors: list[IbsError] = []
+
+        async def fetch(one: bytes) -> None:
+            try:
+                self._chunks[one] = await self._fetch(one)
+            except IbsError as error:
+                if one == chunk_id:
+                    errors.append(error)  # what was only fetched ahead may never be wanted
+
+        async with trio.open_nursery() as nursery:  # noqa: TID251 - a handful of requests that end here
+            for one in [chunk_id, *(one for one in following if one not in self._chunks)]:
+                nursery.start_soon(fetch, one)
+        if errors:
+            raise errors[0]
+        self._chunks.move_to_end(chunk_id)
+        while len(self._chunks) > self._kept:
+            self._chunks.popitem(last=False)
+
+
+class PreviousTree:
+    """Old entries in canonical order, each asked for by path in that same order. One thread at a time."""
+
+    def __init__(self, base: BaseIndex, shelf: ChunkShelf) -> None:
+        self.unusable = base.unusable
+        self._reader = TreeReader(shelf.get, base.header.root, base.header.depth)
+        self._entries: Iterator[Entry] = self._reader.entries()
+        self._head: Entry | None = None
+        self._passed: bytes | None = None
+        self._ended = False
+
+    def match(self, path: bytes) -> Entry | None:
+        """The old entry of this path, if there was one. Raises ChunkWanted (then ask again) and FormatError."""
+        head = self._head
+        while True:
+            if head is None:
+                if self._ended:
+                    return None
+                head = self._next()
+                if head is None:
+                    return None
+            if head.path == path:
+                self._head = None
+                return head
+            if path_key(head.path) > path_key(path):
+                self._head = head
+                return None
+            head = self._head = None
+
+    def end(self) -> None:
+        """Build on it no further: everything from here on counts as new."""
+        self._ended = True
+        self._head = None
+
+    def _next(self) -> Entry | None:
+        try:
+            entry = next(self._entries, None)
+        except ChunkWanted:
+            # The walk broke off inside the reader; begin a new one at the place that was reached.
+            self._entries = self._resume()
+            raise
+        if entry is None:
+            self._ended = True
+        else:
+            self._passed = entry.path
+        return entry
+
+    def _resume(self) -> Iterator[Entry]:
+        passed = self._passed
+        if passed is None:
+            yield from self._reader.entries()
+            return
+        for entry in self._reader.entries(start=passed):
+            if entry.path != passed:
+                yield entry

@@ -1,0 +1,109 @@
+"""Tells the server and whoever watches how the backup goes, and keeps the lease alive through quiet phases.
+
+Importable by `run`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import trio
+
+from ibs.client.backup.figures import Figures, Notebook, Progress
+from ibs.core import limits
+from ibs.ports.clock import Clock
+from ibs.ports.transport import BackupTransport
+from ibs.sources.notes import Note
+from ibs.wire.session import LogLine, StageReport
+
+ProgressCall = Callable[[Progress], None]
+
+
+class Reporter:
+    """Sends figures and new lines at intervals. With `private`, lines are told to the server without their subjects.
+
+    (PROTOCOLS 18: the names in an encrypted archive are nobody's business but the key holder's.)
+    """
+
+    def __init__(
+        self,
+        transport: BackupTransport,
+        clock: Clock,
+        figures: Figures,
+        notebook: Notebook,
+        *,
+        private: bool,
+        progress: ProgressCall | None,
+    ) -> None:
+        self._transport = transport
+        self._clock = clock
+        self._figures = figures
+        self._notebook = notebook
+        self._private = private
+        self._progress = progress
+        self._began = clock.monotonic()
+        self._stopping = False
+        self._nap = trio.CancelScope()
+        self._ended = trio.Event()
+
+    async def run(self) -> None:
+        """Until `stop`. Raises what the transport raises, so that a lost session ends the backup."""
+        try:
+            last = self._clock.monotonic()
+            while not self._stopping:
+                self._nap = trio.CancelScope()
+                with self._nap:
+                    await self._clock.sleep(limits.BACKUP_PROGRESS_SECONDS)
+                self.show()
+                if self._clock.monotonic() - last >= limits.BACKUP_REPORT_SECONDS:
+                    last = self._clock.monotonic()
+                    await self.report()
+        finally:
+            self._ended.set()
+
+    async def stop(self) -> None:
+        """End `run` between two reports, never within one; then send what is left."""
+        self._stopping = True
+        self._nap.cancel()
+        await self._ended.wait()
+        self.show()
+        while await self.report():
+            pass
+
+    async def report(self) -> bool:
+        """One report now; returns whether more lines wait."""
+        notes = self._notebook.take()
+        await self._transport.report(
+            StageReport(
+                done_bytes=self._figures.bytes_seen,
+                total_bytes=max(self._figures.total_bytes, self._figures.bytes_seen)
+                if self._figures.total_bytes
+                else 0,
+                files=self._figures.files,
+                stages=self._figures.wire(),
+                lines=[LogLine(level=note.level, text=self._text(note)) for note in notes],
+            )
+        )
+        return len(notes) == limits.BACKUP_REPORT_LINES
+
+    def show(self) -> None:
+        """Tell whoever watches."""
+        if self._progress is None:
+            return
+        figures = self._figures
+        self._progress(
+            Progress(
+                archive=figures.archive,
+                path=os.fsdecode(figures.path),
+                files=figures.files,
+                bytes_seen=figures.bytes_seen,
+                bytes_read=figures.bytes_read,
+                bytes_sent=figures.bytes_sent,
+                total_bytes=figures.total_bytes,
+                seconds=self._clock.monotonic() - self._began,
+            )
+        )
+
+    def _text(self, note: Note) -> str:
+        return (note.text if self._private else note.line)[: limits.TASK_LOG_TEXT_CHARS_MAX]

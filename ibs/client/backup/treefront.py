@@ -1,0 +1,223 @@
+"""The deciding side of a tree backup: walk, compare with the previous snapshot, take over or have read.
+
+Importable by the backup pipeline only. `TreeFront.batches` is a generator without I/O to the server: it yields batches
+and requests (a free segment, an old metadata chunk) and goes on when it is resumed, always in a worker thread of the
+pool, never in two at once. Invariants:
+
+* Items leave in canonical order, each once all its bytes are in chunks that left with it or before it.
+* An unchanged file (racy-clean rule, formats.md section 4.4) is taken over and never opened, unless one of its chunks
+  may not be reused; then it is read, which heals the datastore.
+* The first path of an inode stands for it; later ones become hard links to it. Inodes whose names were all seen are
+  forgotten, so what is remembered is bounded by links that lead out of the tree.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+
+from ibs.client.backup.base import ChunkWanted, PreviousTree
+from ibs.client.backup.figures import Figures
+from ibs.client.backup.items import Batch, make_entry
+from ibs.client.backup.treeread import Outlet, TreeFiles
+from ibs.core.tree import FLAG_INCOMPLETE, FLAG_RACY, Entry, Kind, entry_unchanged, is_racy
+from ibs.errors import FormatError
+from ibs.ports.clock import Clock
+from ibs.sources.notes import Level, Note, Noter, reason, shown
+from ibs.sources.tree.links import LinkProbe
+from ibs.sources.tree.meta import Xattrs, device_number, xattrs_at, xattrs_of_fd
+from ibs.sources.tree.scan import Found, TreeScan
+
+DANGLING_LEVEL: Level = "info"
+"""What a symbolic link is worth whose target is not there: ordinary systems are full of them."""
+
+
+class TreeFront:
+    """One tree archive being read. `previous` is None for a first backup or when all is to be read."""
+
+    def __init__(
+        self,
+        scan: TreeScan,
+        files: TreeFiles,
+        outlet: Outlet,
+        *,
+        previous: PreviousTree | None,
+        clock: Clock,
+        figures: Figures,
+        note: Noter,
+        dangling: Level = DANGLING_LEVEL,
+    ) -> None:
+        self._scan = scan
+        self._files = files
+        self._outlet = outlet
+        self._previous = previous
+        self._clock = clock
+        self._figures = figures
+        self._note = note
+        self._dangling = dangling
+        self._links: dict[tuple[int, int], tuple[bytes, int]] = {}
+        self._probe = LinkProbe()
+        self._now_ns = 0
+
+    def batches(self) -> Generator[Batch, None, None]:
+        """Everything, in order. Raises UsageError, SourceUnreadable; OSError never leaves."""
+        try:
+            outlet, figures = self._outlet, self._figures
+            match = self._previous.match if self._previous is not None else None
+            for found in self._scan:
+                if not figures.entries & 0xFF:
+                    self._now_ns = self._clock.now_ns()
+                figures.entries += 1
+                figures.path = found.path
+                old = None
+                if match is not None:
+                    try:
+                        old = match(found.path)
+                    except (ChunkWanted, FormatError) as error:
+                        old = yield from self._match(found.path, error)
+                if found.kind is Kind.FILE:
+                    yield from self._file(found, old)
+                else:
+                    self._other(found, old)
+                if outlet.crowded:
+                    self._files.cut_short()
+                if outlet.full:
+                    yield outlet.take()
+            yield from self._files.finish()
+        finally:
+            self.close()
+
+    def previous_lost(self, error: Exception) -> None:
+        """The old metadata that was asked for is not to be had: read everything from here on."""
+        if self._previous is not None:
+            self._previous.end()
+            self._note(Note("info", f"the previous snapshot cannot be built on further: {error}"))
+
+    def close(self) -> None:
+        """Release descriptors and buffers; may be called twice."""
+        self._scan.close()
+        self._files.close()
+        self._probe.close()
+
+    def _match(self, path: bytes, error: Exception) -> Generator[Batch, None, Entry | None]:
+        """`PreviousTree.match` as often as it takes; the driver brings what is wanted between two turns."""
+        assert self._previous is not None  # noqa: S101 - who calls this has just asked it
+        while True:
+            if isinstance(error, ChunkWanted):
+                yield self._outlet.take(chunk=error.chunk_id)
+            else:
+                self.previous_lost(error)
+            try:
+                return self._previous.match(path)
+            except (ChunkWanted, FormatError) as again:
+                error = again
+
+    def _file(self, found: Found, old: Entry | None) -> Generator[Batch, None, None]:
+        if found.stat.st_nlink > 1 and self._linked(found, old):
+            return
+        figures = self._figures
+        figures.files += 1
+        kept = self._unchanged(found, old, found.stat.st_size) if old is not None else None
+        if kept is not None and self._usable(kept, found):
+            figures.files_reused += 1
+            figures.bytes_reused += kept.size
+            figures.bytes_seen += kept.size
+            self._outlet.put(kept)
+        else:
+            read = yield from self._files.read(found, self._now_ns)
+            if read is None:
+                return
+            self._now_ns = self._clock.now_ns()
+            if (read.st_dev, read.st_ino) != (found.stat.st_dev, found.stat.st_ino):
+                return  # another file was put in its place meanwhile: it does not stand for this inode
+        if found.stat.st_nlink > 1:
+            self._first_name(found)
+
+    def _unchanged(self, found: Found, old: Entry, size: int) -> Entry | None:
+        """The old entry, metadata brought up to date, when the racy-clean rule lets it stand for what is there now."""
+        st = found.stat
+        if not entry_unchanged(
+            old, found.kind, size, st.st_mtime_ns, st.st_ctime_ns, st.st_ino, found.file_system.id
+        ) or is_racy(st.st_mtime_ns, st.st_ctime_ns, self._now_ns):
+            return None
+        if old.mode == st.st_mode & 0o7777 and old.uid == st.st_uid and old.gid == st.st_gid:
+            return old
+        # Some file systems change these without touching ctime; content is taken over all the same.
+        return make_entry(
+            old.path, old.kind, st, old.fs, 0, old.xattrs, old.size, old.extents, old.ranges, old.link, old.rdev
+        )
+
+    def _usable(self, kept: Entry, found: Found) -> bool:
+        """False when a chunk of the file may not be reused, so that it has to be read and sent again."""
+        unusable = self._previous.unusable if self._previous is not None else frozenset()
+        if not unusable or not any(extent.id in unusable for extent in kept.extents):
+            return True
+        self._figures.files_healed += 1
+        self._note(Note("info", "read again: the datastore lost a chunk of it", shown(found.path)))
+        return False
+
+    def _linked(self, found: Found, old: Entry | None) -> bool:
+        """Put a further name of a known inode; False for the first one."""
+        st = found.stat
+        key = (st.st_dev, st.st_ino)
+        known = self._links.get(key)
+        if known is None:
+            return False
+        first, left = known
+        if left > 1:
+            self._links[key] = (first, left - 1)
+        else:
+            del self._links[key]
+        kept = None
+        if old is not None and old.link == first:
+            kept = self._unchanged(
+                Found(found.path, found.name, Kind.HARDLINK, st, found.folder, found.file_system), old, 0
+            )
+        self._outlet.put(
+            kept or make_entry(found.path, Kind.HARDLINK, st, found.file_system.id, self._racy(st), (), link=first)
+        )
+        return True
+
+    def _first_name(self, found: Found) -> None:
+        self._links[(found.stat.st_dev, found.stat.st_ino)] = (found.path, found.stat.st_nlink - 1)
+
+    def _racy(self, st: os.stat_result) -> int:
+        return FLAG_RACY if is_racy(st.st_mtime_ns, st.st_ctime_ns, self._now_ns) else 0
+
+    def _other(self, found: Found, old: Entry | None) -> None:
+        """Everything without content: folders, symbolic links, devices, fifos, sockets."""
+        kind, st = found.kind, found.stat
+        several = st.st_nlink > 1 and kind is not Kind.DIR
+        if several and self._linked(found, old):
+            return
+        rdev = device_number(st) if kind is Kind.CHAR or kind is Kind.BLOCK else 0
+        entry = self._unchanged(found, old, 0) if old is not None else None
+        if entry is None or entry.rdev != rdev or not found.listed:
+            link = b""
+            if kind is Kind.SYMLINK:
+                try:
+                    link = os.readlink(found.name, dir_fd=found.folder.fd)
+                except OSError as error:
+                    self._note(Note("warning", f"cannot be read: {reason(error)}; left out", shown(found.path)))
+                    return
+            flags = self._racy(st) | (0 if found.listed else FLAG_INCOMPLETE)
+            entry = make_entry(
+                found.path, kind, st, found.file_system.id, flags, self._xattrs(found), link=link, rdev=rdev
+            )
+        if kind is Kind.SYMLINK and self._probe.unreachable(found.folder.fd, found.name, entry.link):
+            self._note(Note(self._dangling, "symlink target is unreachable", shown(found.path)))
+        self._outlet.put(entry)
+        if several:
+            self._first_name(found)
+
+    def _xattrs(self, found: Found) -> Xattrs:
+        if found.kind is Kind.DIR and found.entered is None:
+            return ()  # a mount point that is not entered, or a folder that may not be opened
+        try:
+            if found.entered is not None:
+                return xattrs_of_fd(found.entered.fd)
+            return xattrs_at(found.folder.fd, found.name)
+        except OSError as error:
+            text = f"extended attributes cannot be read: {reason(error)}; left out"
+            self._note(Note("warning", text, shown(found.path)))
+            return ()
