@@ -11,7 +11,7 @@ from ibs.engine.readers import ReaderTable
 from ibs.engine.session.discard import Discarded, find_unreferenced
 from ibs.engine.session.table import SessionTable
 from ibs.engine.snapshots import SnapshotCatalog
-from ibs.errors import FormatError, IbsError, NotFoundError
+from ibs.errors import FormatError, NotFoundError
 from ibs.ports.chunkstore import Address
 from ibs.storage.local import LocalStore
 from ibs.wire.datastore import DatastoreStats
@@ -98,10 +98,5 @@ class Datastore:
     async def close(self, reason: str, *, clean: bool = True) -> None:
         """End sessions and readers, then the store. With `clean` False nothing is written to it any more."""
         await self.sessions.close(reason)
-        try:
-            await self.readers.close(reason)
-        except IbsError:
-            if clean:
-                raise
-        finally:
-            await self.context.pool.disk(lambda: self.store.close(clean=clean))
+        await self.readers.close(reason)
+        await self.context.pool.disk(lambda: self.store.close(clean=clean))

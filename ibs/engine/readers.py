@@ -7,7 +7,8 @@ chunks that its snapshot's indexes name.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,7 +23,16 @@ from ibs.core.names import Namespace, SnapshotName, check_blob_name, format_time
 from ibs.engine.context import StoreContext
 from ibs.engine.folders import StoredSnapshot
 from ibs.engine.indexes import linked_index
-from ibs.errors import BusyError, ChunkNotFound, CorruptChunk, NotFoundError, RefusedError, SessionLost, UsageError
+from ibs.errors import (
+    BusyError,
+    ChunkNotFound,
+    CorruptChunk,
+    IbsError,
+    NotFoundError,
+    RefusedError,
+    SessionLost,
+    UsageError,
+)
 from ibs.ports.chunkstore import Address
 from ibs.storage.local.workfolder import WorkFolder
 from ibs.wire.reader import ReaderClose, ReaderOpen, ReaderOpened
@@ -105,11 +115,8 @@ class Reader:
     async def file_part(self, name: str, offset: int, count: int) -> bytes:
         """`count` bytes of it from `offset`, for streaming; fewer at its end."""
         self._size_of(name)
-        self._enter()
-        try:
+        with self.held():
             return await self._context.pool.disk(lambda: self._folder.read(name, offset=offset, length=count))
-        finally:
-            self._leave()
 
     def _size_of(self, name: str) -> int:
         """Bytes of a file as the manifest lists it. Raises NotFoundError."""
@@ -132,14 +139,11 @@ class Reader:
         """As `fetch`, one blob after the other with READER_READS_MAX read ahead: memory stays bounded by those."""
         if not 1 <= len(ids) <= limits.FETCH_IDS_MAX:
             raise UsageError(f"{len(ids)} chunks were asked for", hint=f"ask for 1 to {limits.FETCH_IDS_MAX} at once")
-        self._enter()
-        try:
+        with self.held():
             places = await self._places(ids)
             for start in range(0, len(places), limits.READER_READS_MAX):
                 for blob in await self._read(places[start : start + limits.READER_READS_MAX]):
                     yield blob
-        finally:
-            self._leave()
 
     async def _read(self, places: Sequence[tuple[_Part, bytes]]) -> list[bytes]:
         blobs: list[bytes] = [b""] * len(places)
@@ -195,15 +199,18 @@ class Reader:
             parts.append(_Part(archive.name, index.header.domain, IdLookup(index.stored_ids)))
         return parts
 
-    def _enter(self) -> None:
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Inside, the lease does not expire. Raises SessionLost when it has ended."""
         if self.over:
             raise SessionLost(f"the reader has ended: {self._why}")
         self._calls += 1
         self.touched = self._context.clock.monotonic()
-
-    def _leave(self) -> None:
-        self._calls -= 1
-        self.touched = self._context.clock.monotonic()
+        try:
+            yield
+        finally:
+            self._calls -= 1
+            self.touched = self._context.clock.monotonic()
 
     async def end(self, request: ReaderClose) -> None:
         """Give the lease back and tell the observer. A second call does nothing. *Cancellation*: finished first."""
@@ -226,6 +233,7 @@ class ReaderTable:
         self._context = context
         self._readers: dict[str, Reader] = {}
         self._opening = 0
+        self._closing = ""
 
     @property
     def readers(self) -> list[Reader]:
@@ -246,6 +254,8 @@ class ReaderTable:
         BusyError, FormatError, NoSpace, DatastoreOffline.
         """
         name = SnapshotName.parse(request.snapshot, Namespace.parse(request.namespace))
+        if self._closing:
+            raise BusyError(self._closing)
         if len(self._readers) + self._opening >= limits.READERS_PER_STORE_MAX:
             raise BusyError(
                 f"datastore {self._context.name} has {limits.READERS_PER_STORE_MAX} readers",
@@ -269,6 +279,8 @@ class ReaderTable:
                 signature=stored.signature.signature,
                 signer=stored.signature.signer,
             )
+            if self._closing:  # the datastore is being closed since; the lease goes when it is opened next
+                raise BusyError(self._closing)
             reader = Reader(self._context, auth_id, stored, folder, opened, observer=observer)
             self._readers[reader.reader_id] = reader
             return reader
@@ -339,7 +351,9 @@ class ReaderTable:
         return await self._context.pool.disk(remove)
 
     async def close(self, reason: str = "the server stops") -> None:
-        """End every reader. Call before the store is closed."""
+        """End every reader and take no new ones. Call before the store is closed."""
+        self._closing = f"datastore {self._context.name} takes no readers: {reason}"
         for reader in self.readers:
             self._readers.pop(reader.reader_id, None)
-            await reader.end(ReaderClose(status="FAILED", message=reason))
+            with contextlib.suppress(IbsError):  # a lease that stays behind goes when the store is opened next
+                await reader.end(ReaderClose(status="FAILED", message=reason))

@@ -26,7 +26,7 @@ from ibs.ports.pool import Pool
 from ibs.runtime.clock import ManualClock
 from ibs.runtime.pool import InlinePool
 from ibs.storage.local import LocalStore, Options
-from ibs.wire.reader import ReaderOpen
+from ibs.wire.reader import ReaderClose, ReaderOpen
 from ibs.wire.session import ArchiveClose, CommitRequest, CommitResult, SessionOpen
 
 OWNER = "alice@ibs"
@@ -225,8 +225,6 @@ async def read(datastore: Datastore, snapshot: str, archive: str, *, keys: DataK
 
 
 async def close(datastore: Datastore, reader: Reader) -> None:
-    from ibs.wire.reader import ReaderClose
-
     await datastore.readers.close_reader(reader.reader_id, reader.auth_id, ReaderClose())
 
 

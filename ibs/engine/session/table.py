@@ -97,6 +97,8 @@ class SessionTable:
         except BaseException:
             self._interrupted.update(held)
             raise
+        if self._closing:  # the datastore is being closed since; what is on disk is found at the next opening
+            raise BusyError(self._closing)
         # No await from here: a folder on disk and its entry in the table are one step for everybody else.
         self._interrupted.update({session_id: held[session_id] for session_id in ready.left})
         session = WriteSession(self._context, ready, observer=observer, ended=self._on_end)

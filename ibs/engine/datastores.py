@@ -1,0 +1,322 @@
+"""The configured datastores of a server: made, opened, watched, closed. An offline one stays listed with its reason.
+
+Used by `app`, `services` and `control`. Invariants: opening at server start never fails the server; a datastore
+is given out only while its store is open; whatever changes about one goes through its entry's lock.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import trio
+
+from ibs.core import limits
+from ibs.core.events import Event, EventSource, Severity
+from ibs.core.names import check_name
+from ibs.engine.context import StoreContext
+from ibs.engine.datastore import Datastore
+from ibs.engine.folders import SnapshotFolders
+from ibs.engine.placing import check_place
+from ibs.errors import BusyError, ConflictError, DatastoreOffline, IbsError, NotFoundError, UsageError
+from ibs.ports.catalog import DatastoreRecord, DatastoreRecords, KeyRegistry, no_keys
+from ibs.ports.clock import Clock
+from ibs.ports.pool import Pool
+from ibs.storage.local import Check, Expected, LocalStore, Options, probe_path
+from ibs.wire.datastore import DatastoreStats, DatastoreView, ProbeCheck, ProbeResult
+
+Views = list[DatastoreView]
+Checks = list[Check]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What every datastore is built from. `server_uuid` owns the stores, `signing_seed` signs plain manifests."""
+
+    pool: Pool
+    clock: Clock
+    publish: Callable[[Event], None]
+    server_uuid: str
+    signing_seed: bytes = field(repr=False)
+    keys: KeyRegistry = no_keys
+    entropy: Callable[[int], bytes] = os.urandom
+    options: Options = field(default_factory=Options)
+
+
+@dataclass
+class _Entry:
+    """One configured datastore. `datastore` None: offline, and `reason` says why."""
+
+    record: DatastoreRecord
+    datastore: Datastore | None = None
+    reason: str = "it is being opened"
+    lock: trio.Lock = field(default_factory=trio.Lock)
+
+    @property
+    def status(self) -> tuple[str, str]:
+        """`online`, `read-only` or `offline`, and why."""
+        return self.datastore.store.status if self.datastore is not None else ("offline", self.reason)
+
+
+class Datastores:
+    """One a server. Its methods are called from the trio thread only."""
+
+    def __init__(self, records: DatastoreRecords, parts: Parts) -> None:
+        self._records = records
+        self._parts = parts
+        self._entries: dict[str, _Entry] = {}
+        self._creating = trio.Lock()
+
+    # --- opening ---
+
+    async def open_all(self) -> None:
+        """Open every configured datastore, side by side. One that cannot be opened is offline, with its reason."""
+        for record in await self._records.list():
+            self._entries.setdefault(record.name, _Entry(record))
+        async with trio.open_nursery() as nursery:  # noqa: TID251 - owner of the openings
+            for entry in list(self._entries.values()):
+                nursery.start_soon(self._open_at_start, entry)
+
+    async def _open_at_start(self, entry: _Entry) -> None:
+        async with entry.lock:
+            if entry.datastore is None:
+                await self._open(entry)
+
+    async def _open(self, entry: _Entry) -> None:
+        """Try to open; the entry says what came of it. The caller holds the entry's lock."""
+        record = entry.record
+        try:
+            store = await self._parts.pool.disk(self._open_store, record)
+        except IbsError as error:
+            reason = str(error.details.get("reason", error.message))
+            if entry.reason != reason:
+                self._tell(entry, Severity.ERROR, "datastore.offline", f"datastore {record.name} is offline: {reason}")
+            entry.reason = reason
+            return
+        datastore = Datastore(self._context(record, store))
+        try:
+            await datastore.recover()
+        except IbsError as error:
+            entry.reason = f"what the last run left cannot be read: {error.message}"
+            self._tell(entry, Severity.ERROR, "datastore.offline", f"datastore {record.name}: {entry.reason}"[:1000])
+            await self._parts.pool.disk(lambda: store.close(clean=False))
+            return
+        entry.datastore, entry.reason = datastore, ""
+        status, reason = entry.status
+        severity = Severity.NOTICE if status == "online" else Severity.ERROR
+        text = f"datastore {record.name} is {status}" + (f": {reason}" if reason else "")
+        self._tell(entry, severity, f"datastore.{status}", text)
+
+    def _open_store(self, record: DatastoreRecord) -> LocalStore:
+        return LocalStore.open(
+            record.path, record.uuid, self._parts.server_uuid, name=record.name, options=self._parts.options
+        )
+
+    def _context(self, record: DatastoreRecord, store: LocalStore) -> StoreContext:
+        return StoreContext(
+            name=record.name,
+            uuid=record.uuid,
+            generation=store.epoch,
+            store=store,
+            folders=SnapshotFolders(store.snapshots),
+            pool=self._parts.pool,
+            clock=self._parts.clock,
+            entropy=self._parts.entropy,
+            keys=self._parts.keys,
+            publish=self._parts.publish,
+            signing_seed=self._parts.signing_seed,
+        )
+
+    async def create(self, name: str, path: str, comment: str = "") -> DatastoreView:
+        """Make a datastore in an empty folder, and open it; `warnings` of the answer are for its owner.
+
+        Raises UsageError, ConflictError (name taken; folder not empty, nested, or shared with another datastore).
+        Nothing is left behind when it does.
+        """
+        check_name(name, "datastore")
+        if len(comment) > limits.COMMENT_CHARS_MAX:
+            raise UsageError("the comment is too long", hint=f"use at most {limits.COMMENT_CHARS_MAX} characters")
+        async with self._creating:
+            if name in self._entries:
+                raise ConflictError(f"datastore {name} exists already", hint="choose another name")
+            others = await self._records.list()
+            warnings = await self._parts.pool.disk(check_place, path, others)
+            path = os.path.normpath(path)  # noqa: ASYNC240 - looks at the text only
+            record = DatastoreRecord(name, path, str(uuid.UUID(bytes=self._parts.entropy(16), version=4)), comment)
+            # The record first: a crash in between leaves a datastore that is offline and can be removed, while a
+            # store without a record could neither be used nor made again.
+            await self._records.add(record)
+            with trio.CancelScope(shield=True):  # short; and half of it is worse than all of it
+                entry = await self._make(record)
+        for warning in warnings:
+            self._tell(entry, Severity.WARNING, "datastore.placing", f"datastore {name}: {warning}")
+        return await self._view(entry, warnings)
+
+    async def _make(self, record: DatastoreRecord) -> _Entry:
+        created = self._parts.clock.now()
+        try:
+            await self._parts.pool.disk(
+                lambda: LocalStore.create(record.path, record.name, record.uuid, created=created)
+            )
+        except BaseException:
+            await self._records.remove(record.name)
+            raise
+        entry = self._entries[record.name] = _Entry(record)
+        async with entry.lock:
+            await self._open(entry)
+        return entry
+
+    # --- asking ---
+
+    async def get(self, name: str) -> Datastore:
+        """An open datastore. Raises NotFoundError; DatastoreOffline with the exact reason."""
+        entry = self._entry(name)
+        status, reason = entry.status
+        if entry.datastore is None or status == "offline":
+            raise DatastoreOffline(name, reason)
+        return entry.datastore
+
+    def opened(self) -> Sequence[Datastore]:
+        """Every datastore that is open now."""
+        return [
+            entry.datastore
+            for entry in self._entries.values()
+            if entry.datastore is not None and entry.status[0] != "offline"
+        ]
+
+    async def list(self) -> Views:
+        """All configured datastores by name, offline ones with their reason."""
+        return [await self._view(self._entries[name]) for name in sorted(self._entries)]
+
+    async def view(self, name: str) -> DatastoreView:
+        """One of them. Raises NotFoundError."""
+        return await self._view(self._entry(name))
+
+    async def stats(self, name: str) -> DatastoreStats:
+        """Space, inodes, chunks, snapshots, savings. Raises NotFoundError, DatastoreOffline."""
+        return await (await self.get(name)).stats()
+
+    async def _view(self, entry: _Entry, warnings: Sequence[str] = ()) -> DatastoreView:
+        record, datastore = entry.record, entry.datastore
+        status, reason = entry.status
+        bytes_total = bytes_free = snapshots = 0
+        if datastore is not None and status != "offline":
+            try:
+                space = await self._parts.pool.disk(datastore.store.space)
+                bytes_total, bytes_free = space.bytes_total, space.bytes_free
+                snapshots = await datastore.snapshot_count()
+            except IbsError as error:  # it went away while we looked; the next probe settles it
+                status, reason = "offline", error.message
+        return DatastoreView(
+            name=record.name,
+            path=record.path,
+            uuid=record.uuid,
+            status=status,
+            reason=reason,
+            comment=record.comment,
+            bytes_total=bytes_total,
+            bytes_free=bytes_free,
+            snapshots=snapshots,
+            warnings=list(warnings),
+        )
+
+    def _entry(self, name: str) -> _Entry:
+        entry = self._entries.get(name)
+        if entry is None:
+            raise NotFoundError(f"datastore {name!r} not found", hint="list them: ironcore-backup datastore list")
+        return entry
+
+    # --- watching ---
+
+    async def probe(self, name: str) -> ProbeResult:
+        """Look at a datastore again: one that went away goes offline, one whose trouble is over comes back.
+
+        A read-only one is opened anew when nobody uses it. Raises NotFoundError.
+        """
+        entry = self._entry(name)
+        async with entry.lock:
+            checks = await (self._probe_open(entry) if entry.datastore is not None else self._probe_offline(entry))
+        status, reason = entry.status
+        rows = [ProbeCheck(check=check.check, ok=check.ok, detail=check.detail) for check in checks]
+        return ProbeResult(name=name, status=status, reason=reason, checks=rows)
+
+    async def probe_all(self) -> Sequence[ProbeResult]:
+        """Probe every datastore, one after the other."""
+        return [await self.probe(name) for name in sorted(self._entries) if name in self._entries]
+
+    async def _probe_open(self, entry: _Entry) -> Checks:
+        datastore = entry.datastore
+        assert datastore is not None  # noqa: S101 - asked for open ones only
+        checks = await self._parts.pool.disk(datastore.store.probe)
+        wrong = next((check for check in checks if not check.ok), None)
+        if wrong is not None:
+            await self._take_down(entry, wrong.detail)
+        elif entry.status[0] == "read-only" and not (datastore.sessions.open_sessions or datastore.readers.readers):
+            await datastore.close("it is opened anew", clean=False)
+            entry.datastore = None
+            await self._open(entry)
+        return checks
+
+    async def _take_down(self, entry: _Entry, reason: str) -> None:
+        """The store is gone: end everything on it without writing to it, and remember why."""
+        datastore, entry.datastore, entry.reason = entry.datastore, None, reason
+        name = entry.record.name
+        self._tell(entry, Severity.ERROR, "datastore.offline", f"datastore {name} is offline: {reason}"[:1000])
+        if datastore is not None:
+            with trio.CancelScope(shield=True):
+                await datastore.close(f"datastore {name} went offline: {reason}", clean=False)
+
+    async def _probe_offline(self, entry: _Entry) -> Checks:
+        record = entry.record
+        expected = Expected(record.uuid, self._parts.server_uuid)
+        checks = await self._parts.pool.disk(probe_path, record.path, record.name, expected)
+        wrong = next((check for check in checks if not check.ok), None)
+        if wrong is not None:
+            entry.reason = wrong.detail
+            return checks
+        await self._open(entry)
+        if entry.datastore is None:
+            checks.append(Check("open", ok=False, detail=entry.reason))
+        return checks
+
+    async def expire(self) -> None:
+        """End sessions and readers that were silent too long, everywhere. Call it now and then."""
+        for datastore in self.opened():
+            await datastore.expire()
+
+    # --- ending ---
+
+    async def detach(self, name: str) -> None:
+        """Forget a datastore; its data stays. Raises NotFoundError; BusyError while it is in use."""
+        entry = self._entry(name)
+        async with entry.lock:
+            datastore = entry.datastore
+            if datastore is not None:
+                used = len(datastore.sessions.open_sessions) + len(datastore.readers.readers)
+                if used:
+                    raise BusyError(f"datastore {name} is in use by {used} tasks", hint="wait for them, or stop them")
+                entry.datastore, entry.reason = None, "it was removed"
+                with trio.CancelScope(shield=True):
+                    await datastore.close("it is removed")
+            await self._records.remove(name)
+            self._entries.pop(name, None)
+        self._tell(entry, Severity.NOTICE, "datastore.removed", f"datastore {name} was removed; its data stays")
+
+    async def close(self) -> None:
+        """Close every store in order, so that the next start finds it clean. Raises nothing: what fails is told."""
+        for entry in self._entries.values():
+            async with entry.lock:
+                datastore, entry.datastore, entry.reason = entry.datastore, None, "the server stops"
+                if datastore is None:
+                    continue
+                try:
+                    await datastore.close("the server stops")
+                except IbsError as error:
+                    text = f"datastore {entry.record.name} could not be closed cleanly: {error.message}"
+                    self._tell(entry, Severity.WARNING, "datastore.unclean-stop", text[:1000])
+
+    def _tell(self, entry: _Entry, severity: Severity, kind: str, text: str) -> None:
+        fields = {"datastore": entry.record.name, "path": entry.record.path}
+        self._parts.publish(Event(self._parts.clock.now(), EventSource.DATASTORE, severity, kind, text, fields))
