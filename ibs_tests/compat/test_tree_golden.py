@@ -11,6 +11,7 @@ Never regenerate these files. A change that makes this test fail is a new format
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ NODE = Node(
 
 
 def wide() -> list[Entry]:
-    """The entries of `tree_wide`: 100 folders of 50 files, and one file with 2,500 extents, inside which a block ends."""
+    """The entries of `tree_wide`: 100 folders of 50 files, and one file with 2,500 extents, a block ending inside."""
     entries = [Entry(path=b"", kind=Kind.DIR, mode=0o755, fs=b"golden file sys1", inode=2)]
     ids = [blake3(b"golden chunk %d" % n).digest() for n in range(4)]
     for i in range(100):
@@ -53,10 +54,14 @@ def wide() -> list[Entry]:
                 size=1000 + j,
                 fs=b"golden file sys%d" % (1 + i % 2),
                 inode=1000 + i * 100 + j,
-                extents=(Extent(ids[j % 4], i * 50_000, 1000 + j),),
+                extents=(Extent(ids[j % 4], i * 5000, 1000 + j),),
             )
             for j in range(50)
         ]
+        if i in (24, 49, 74):
+            # A path after which the format ends a block: after 1,300 entries there is enough in it.
+            path = next(p for n in range(99_999) if zlib.crc32(p := name + b"/z-%05d" % n) % 2048 == 2047)
+            entries.append(Entry(path=path, kind=Kind.SYMLINK, fs=b"golden file sys1", inode=5, link=b"target"))
     extents = tuple(Extent(ids[n % 3], n, 1000) for n in range(2500))
     entries.append(
         Entry(
