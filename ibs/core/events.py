@@ -6,6 +6,7 @@ waits for it, and nothing breaks when nobody listens.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -89,6 +90,8 @@ class Event:
         for name, value in self.fields.items():
             if not isinstance(name, str) or not isinstance(value, str | int | float | None):
                 raise UsageError(f"event {self.kind}: field {name!r} is no JSON scalar")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UsageError(f"event {self.kind}: field {name!r} is no number that JSON knows")
         # A copy behind a proxy: whoever made the event can no longer change it under its listeners.
         object.__setattr__(self, "fields", MappingProxyType(dict(self.fields)))
 
