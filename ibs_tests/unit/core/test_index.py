@@ -225,6 +225,8 @@ def test_lookup_finds_what_is_there() -> None:
     assert not lookup.contains(some_ids(1000, b"others")).any()
     assert ids[7].tobytes() in lookup
     assert bytes(32) not in lookup
+    assert ids[7].tobytes()[:31] not in lookup
+    assert b"" not in lookup
     assert lookup.positions([ids[9].tobytes(), bytes(32), ids[0].tobytes()]).tolist() == [9, -1, 0]
     assert lookup.contains(iter([ids[3].tobytes()])).tolist() == [True]
     assert lookup.contains([]).tolist() == []
