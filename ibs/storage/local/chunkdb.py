@@ -45,7 +45,7 @@ CREATE TABLE IF NOT EXISTS domains (
     """
 CREATE TABLE IF NOT EXISTS meta (
     name  TEXT PRIMARY KEY,  -- 'generation': the store's generation when this index was last whole
-    value INTEGER NOT NULL
+    value INTEGER NOT NULL   -- that number
 ) WITHOUT ROWID""",
     """
 CREATE TABLE IF NOT EXISTS totals (

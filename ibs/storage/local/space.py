@@ -10,7 +10,7 @@ import contextlib
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TypeVar
 
 from ibs.core import limits
@@ -18,7 +18,7 @@ from ibs.errors import NoSpace
 from ibs.ports.chunkstore import Space
 from ibs.storage.local import files
 from ibs.storage.local.layout import FILE_MODE, RESERVE
-from ibs.storage.local.trouble import FULL, is_full
+from ibs.storage.local.trouble import is_full
 
 T = TypeVar("T")
 
@@ -139,14 +139,3 @@ class Reserve:
             if not is_full(error) or not self.release():
                 raise
         return work()
-
-
-@contextlib.contextmanager
-def noticing(room: Room) -> Iterator[None]:
-    """Let `room` look again after a write inside the block was refused for lack of space."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in FULL:
-            room.forget()
-        raise
