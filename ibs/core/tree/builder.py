@@ -13,7 +13,16 @@ import msgspec
 
 from ibs.core import limits
 from ibs.core.tree.block_writer import BlockWriter
-from ibs.core.tree.entry import FLAG_CONTINUED, NO_FS, Entry, Kind, check_entry, coalesce_extents
+from ibs.core.tree.entry import (
+    FLAG_CONTINUED,
+    INT63_MAX,
+    NO_FS,
+    Entry,
+    Kind,
+    check_entry,
+    clamp_time_ns,
+    coalesce_extents,
+)
 from ibs.core.tree.node import Child, NodeWriter
 from ibs.core.tree.order import check_step, common_prefix_bytes
 from ibs.errors import FormatError
@@ -45,10 +54,14 @@ class TreeBuilder:
         self._blocks = 0
 
     def add(self, entry: Entry) -> None:
-        """Append one whole entry; extents are coalesced and a long list of them is continued.
+        """Append one whole entry; extents are coalesced, a long list of them is continued, far times are clamped.
 
         Raises FormatError when the entry breaks the format or the order; nothing of it is written then.
         """
+        mtime_ns, ctime_ns = entry.mtime_ns, entry.ctime_ns
+        if not -INT63_MAX <= mtime_ns <= INT63_MAX or not -INT63_MAX <= ctime_ns <= INT63_MAX:
+            # XFS and ext4 hold such times; a strange date must not cost the backup.
+            entry = msgspec.structs.replace(entry, mtime_ns=clamp_time_ns(mtime_ns), ctime_ns=clamp_time_ns(ctime_ns))
         check_entry(entry)
         path = entry.path
         before = self._path

@@ -139,3 +139,10 @@ def test_exactly_full_entries_are_not_continued() -> None:
     chunks, root = build([folder(b""), big])
     assert root.depth == 0
     assert decode_block(chunks[root.id])[1] == big
+
+
+def test_times_that_the_format_cannot_hold_are_clamped() -> None:
+    far = file(b"a", mtime_ns=16_000_000_000 * 10**9, ctime_ns=-(2**63))
+    chunks, root = build([folder(b""), far])
+    (_, entry) = reader(chunks, root).entries()
+    assert (entry.mtime_ns, entry.ctime_ns) == (2**63 - 1, -(2**63) + 1)
