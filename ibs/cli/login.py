@@ -10,8 +10,8 @@ import typer
 from ibs.cli.common import ask_secret, connect
 from ibs.cli.output import Output, print_json, say
 from ibs.client.config import Credentials, Login, Logins, Server, given_secret
-from ibs.client.http import fetch_fingerprint
 from ibs.errors import NotAuthenticated, RefusedError
+from ibs.security.pinning import offered_fingerprint
 from ibs.wire.system import WhoAmI
 
 
@@ -34,7 +34,7 @@ async def log_in(server: Server, auth_id: str, output: Output) -> None:
 
 
 async def _confirmed_fingerprint(server: Server) -> str:
-    offered = await fetch_fingerprint(server.host, server.port)
+    offered = await offered_fingerprint(server.host, server.port)
     if not sys.stdin.isatty():
         raise RefusedError(
             f"the certificate of {server} is not pinned yet; it offers {offered}",

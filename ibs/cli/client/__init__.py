@@ -1,0 +1,47 @@
+"""`ironcore-backup-client`: back up, list, restore and compare on any Linux host. One file a noun."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ibs.cli.client import backup, diff, login, restore, snapshot
+from ibs.cli.common import app, example, main_of
+from ibs.version import PRODUCT, VERSION
+
+root = app(
+    "ironcore-backup-client",
+    f"{PRODUCT}: the client. Cuts, compresses and (with a key) encrypts on this host, before data leaves it.\n\n"
+    "The datastore is named by --repository or IBS_REPOSITORY: [AUTH-ID@]HOST[:PORT]:DATASTORE.",
+    add_completion=True,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ironcore-backup-client {VERSION}")
+        raise typer.Exit
+
+
+@root.callback(epilog=example("ironcore-backup-client backup etc.tree:/etc"))
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+root.command("login", epilog=example("ironcore-backup-client login --repository backup@ibs!web01@backup.example:main"))(
+    login.login
+)
+root.command("logout", epilog=example("ironcore-backup-client logout --repository backup.example:main"))(login.logout)
+root.command("backup", epilog=example("ironcore-backup-client backup etc.tree:/etc disk.img:/dev/vg0/snap"))(
+    backup.backup
+)
+root.command("restore", epilog=example("ironcore-backup-client restore host/web01 etc.tree /tmp/etc"))(restore.restore)
+root.command("diff", epilog=example("ironcore-backup-client diff host/web01 etc.tree --path /etc"))(diff.diff)
+root.add_typer(snapshot.root)
+
+main = main_of(root)

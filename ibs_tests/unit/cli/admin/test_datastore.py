@@ -1,0 +1,76 @@
+"""`ironcore-backup datastore …`: what is asked of the server, what a person reads, how it ends."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ibs.cli.admin import root
+from ibs.errors import ConflictError
+from ibs.wire.datastore import DatastoreCreate, DatastoreStats, DatastoreView, ProbeCheck, ProbeResult
+from ibs_tests.support.fakeapi import install, invoke
+
+VIEW = DatastoreView(name="main", path="/srv/main", uuid="u", status="offline", reason="not mounted")
+
+
+def test_create_sends_an_absolute_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    api = install(monkeypatch, tmp_path)
+    api.answers["POST", "/datastores"] = VIEW
+    assert invoke(root, "datastore", "create", "main", "--path", "store").exit_code == 0
+    sent = api.asked[0][2]
+    assert sent == DatastoreCreate(name="main", path=str(Path("store").absolute()), comment="")
+
+
+def test_a_refusal_ends_with_3_and_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    api = install(monkeypatch, tmp_path)
+    api.answers["POST", "/datastores"] = ConflictError("/srv holds files already", hint="choose an empty folder")
+    done = invoke(root, "datastore", "create", "main", "--path", "/srv")
+    assert done.exit_code == 3
+    assert "error: /srv holds files already\nhint: choose an empty folder" in done.output
+
+
+def test_list_shows_the_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    api = install(monkeypatch, tmp_path)
+    api.answers["GET", "/datastores"] = [VIEW]
+    assert "not mounted" in invoke(root, "datastore", "list").output
+    assert json.loads(invoke(root, "datastore", "list", "-o", "json").output)[0]["status"] == "offline"
+    api.answers["GET", "/datastores"] = []
+    assert "datastore create" in invoke(root, "datastore", "list").output
+
+
+def test_probe_of_an_offline_store_ends_with_6(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    api = install(monkeypatch, tmp_path)
+    checks = [ProbeCheck(check="mounted", ok=False, detail="the folder is empty")]
+    result = ProbeResult(name="main", status="offline", reason="not mounted", checks=checks)
+    api.answers["POST", "/datastores/main/probe"] = result
+    done = invoke(root, "datastore", "probe", "main")
+    assert done.exit_code == 6
+    assert "FAIL" in done.output
+    assert "the folder is empty" in done.output
+
+
+def test_stats_tell_bytes_inodes_and_savings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    api = install(monkeypatch, tmp_path)
+    numbers = {"bytes_total": 1 << 40, "bytes_free": 1 << 39, "inodes_total": 1000, "inodes_free": 999}
+    numbers |= {"chunks": 5, "chunk_bytes": 1 << 20, "bad_chunks": 1, "received_chunks": 0, "groups": 1, "snapshots": 2}
+    api.answers["GET", "/datastores/main/stats"] = DatastoreStats(
+        name="main",
+        status="online",
+        **numbers,
+        quota_bytes_free=None,
+        plain_bytes=4 << 20,
+        dedup_ratio=4.0,
+        open_sessions=0,
+        interrupted_sessions=1,
+    )
+    shown = invoke(root, "datastore", "stats", "main").output
+    for words in ("512.0 GiB free of 1.0 TiB", "999 free of 1,000", "1 bad", "4.00 to 1", "1 interrupted"):
+        assert words in shown
+
+
+def test_remove_says_that_data_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    api = install(monkeypatch, tmp_path)
+    api.answers["DELETE", "/datastores/main"] = None
+    assert "not touched" in invoke(root, "datastore", "remove", "main").output
