@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 from ibs.catalog.database import Database
 from ibs.core import limits
@@ -75,27 +76,15 @@ class AccessTable:
         """Raises ConflictError when it exists, or there are too many; NotFoundError without the user."""
 
         def work(connection: sqlite3.Connection) -> None:
-            if not _present(connection, "users", record.user):
-                raise _not_found(f"user {record.user}")
             _refuse_present(connection, "tokens", record.auth_id)
             _refuse_full(connection, "tokens", limits.TOKENS_MAX)
-            connection.execute(
-                """INSERT INTO tokens
-                (auth_id, user, digest, enabled, comment, created_ns, expires_ns, last_used_ns)
-                VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
-                (
-                    record.auth_id,
-                    record.user,
-                    record.digest,
-                    int(record.enabled),
-                    record.comment,
-                    record.created_ns,
-                    record.expires_ns,
-                    record.last_used_ns,
-                ),
-            )
+            _put_token(connection, record)
 
         await self._database.write(work)
+
+    async def put_token(self, record: TokenRecord) -> None:
+        """Add, or replace the token of that auth-id; its rules stay. Raises NotFoundError without the user."""
+        await self._database.write(lambda connection: _put_token(connection, record))
 
     async def set_token(self, auth_id: str, *, enabled: bool) -> None:
         """Raises NotFoundError."""
@@ -153,6 +142,15 @@ class AccessTable:
             _one(connection.execute(query, (path, auth_id, role)), f"the rule {role} on {path} for {auth_id}")
 
         await self._database.write(work)
+
+
+def _put_token(connection: sqlite3.Connection, record: TokenRecord) -> None:
+    if not _present(connection, "users", record.user):
+        raise _not_found(f"user {record.user}")
+    values = {**asdict(record), "enabled": int(record.enabled)}
+    names = ", ".join(values)
+    marks = ", ".join(f":{name}" for name in values)
+    connection.execute(f"INSERT OR REPLACE INTO tokens ({names}) VALUES ({marks})", values)  # noqa: S608 - our names
 
 
 def _present(connection: sqlite3.Connection, table: str, auth_id: str) -> bool:

@@ -71,6 +71,10 @@ class AccessRecords(Protocol):
         """Raises ConflictError when it exists, or there are too many; NotFoundError without the user."""
         ...
 
+    async def put_token(self, record: TokenRecord) -> None:
+        """Add, or replace the token of that auth-id; its rules stay. Raises NotFoundError without the user."""
+        ...
+
     async def set_token(self, auth_id: str, *, enabled: bool) -> None:
         """Raises NotFoundError."""
         ...

@@ -54,6 +54,17 @@ async def test_a_token_goes_with_its_rules(catalog: Catalog) -> None:
     assert [rule.auth_id for rule in await catalog.access.rules()] == ["anna@ibs"]
 
 
+async def test_a_token_can_be_replaced(catalog: Catalog) -> None:
+    with pytest.raises(NotFoundError, match="user anna@ibs does not exist"):
+        await catalog.access.put_token(TOKEN)
+    await catalog.access.add_user(ANNA)
+    await catalog.access.grant(AclRecord("/", "anna@ibs!host", "Audit"))
+    for record in (TOKEN, replace(TOKEN, digest=b"\1" * 32, enabled=False)):
+        await catalog.access.put_token(record)
+        assert list(await catalog.access.tokens()) == [record]
+    assert len(await catalog.access.rules()) == 1
+
+
 async def test_rules(catalog: Catalog) -> None:
     rule = AclRecord("/datastore/main", "anna@ibs", "Datastore.Backup", True)
     await catalog.access.grant(rule)
