@@ -38,7 +38,7 @@ def _wrapped(_: Path) -> tuple[Subject, Callable[[], None]]:
 def _local(folder: Path, *, flush_whole: bool | None = None) -> tuple[Subject, Callable[[], None]]:
     box = StoreBox(folder / "store").create()
     store = box.open(flush_whole=flush_whole)
-    return Subject(store, lambda a: flip(box.chunk_path(a)), lambda f, n: store.snapshots.read(f, n)), box.close
+    return Subject(store, lambda a: flip(box.chunk_path(a)), store.snapshots.read), box.close
 
 
 KINDS: dict[str, Callable[[Path], tuple[Subject, Callable[[], None]]]] = {

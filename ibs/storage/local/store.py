@@ -98,7 +98,8 @@ class LocalStore:
         """End; waits for calls inside. A second call does nothing.
 
         With `clean` everything received is made durable and the stop is recorded as orderly; raises what prevents
-        that, closed all the same. Without it nothing is written (for a store whose disk is gone).
+        that, closed all the same. Without it nothing is written but the index's own log (for a store whose disk is
+        gone): the next open treats it as a crash.
         """
         with self._closing:
             if self._closed:

@@ -64,7 +64,8 @@ def test_a_store_made_half_way_can_be_made_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "words"), [("relative", "not absolute"), ("/nowhere/at/all", "does not exist"), ("/dev/null", "not a folder")]
+    ("path", "words"),
+    [("relative", "not absolute"), ("/nowhere/at/all", "does not exist"), ("/dev/null", "not a folder")],
 )
 def test_paths_that_cannot_serve(path: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):

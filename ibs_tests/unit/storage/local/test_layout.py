@@ -21,7 +21,9 @@ def test_chunk_names_follow_the_format() -> None:
     assert layout.parse_chunk_name(f"{ID.hex()}.bad") == (ID, b"", True)
 
 
-@pytest.mark.parametrize("name", ["", ".tmp-3", "zz" * 32, "ab" * 31, ID.hex().upper(), f"{ID.hex()}-ab", f"{ID.hex()}\n"])
+@pytest.mark.parametrize(
+    "name", ["", ".tmp-3", "zz" * 32, "ab" * 31, ID.hex().upper(), f"{ID.hex()}-ab", f"{ID.hex()}\n"]
+)
 def test_other_names_are_no_chunks(name: str) -> None:
     assert layout.parse_chunk_name(name) is None
 
@@ -44,7 +46,19 @@ def test_folders_of_groups_and_snapshots_can_be_taken_apart() -> None:
 
 @pytest.mark.parametrize(
     "folder",
-    ["", "/", "host", "host/..", "../host/a", "@../host/a", "host/a/b", "host//a", "disk/a", "@a", "host/a/2026-11-22T19:00:00Z/x"],
+    [
+        "",
+        "/",
+        "host",
+        "host/..",
+        "../host/a",
+        "@../host/a",
+        "host/a/b",
+        "host//a",
+        "disk/a",
+        "@a",
+        "host/a/2026-11-22T19:00:00Z/x",
+    ],
 )
 def test_hostile_folders_are_refused(folder: str) -> None:
     with pytest.raises(UsageError):

@@ -128,4 +128,3 @@ def test_other_errors_do_not_cost_the_reserve(fd: int, tmp_path: Path) -> None:
     with pytest.raises(OSError, match="broken"):
         reserve.retrying(work)
     assert (tmp_path / "reserve" / "bytes").exists()
-
