@@ -32,7 +32,7 @@ POINTS = [
 
 def test_everything_is_durable_in_order_and_staging_is_emptied(box: StoreBox, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
-    store = box.open(hook=lambda point: order.append(point))
+    store = box.open(hook=order.append)
     session = store.staging.create("s1")
     session.append("etc.tree.idx", b"index")
     session.append("pins.journal", b"ids")
@@ -124,7 +124,7 @@ def test_an_existing_snapshot_is_never_touched(box: StoreBox) -> None:
 def test_a_missing_staged_file_fails_cleanly(box: StoreBox) -> None:
     store = box.open()
     store.staging.create("s1")
-    with pytest.raises(NotFoundError, match="s1/a.idx"):
+    with pytest.raises(NotFoundError, match=r"s1/a\.idx"):
         publish(store, a__idx="s1/a.idx")
     assert not (box.path / "ns" / SNAPSHOT).exists()
 
