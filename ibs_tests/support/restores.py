@@ -1,6 +1,6 @@
 """Snapshots made in memory, and a transport that reads them, so that restores can be tested without a server.
 
-The archiver here is simple on purpose (fixed cuts, no threads) and shares nothing with the product's backup pipeline but
+The archiver here is simple on purpose (fixed cuts, no threads) and shares nothing with the backup pipeline but
 the core formats.
 """
 
@@ -303,7 +303,8 @@ def _ranges(full: bytes, size: int) -> tuple[tuple[int, int], ...]:
             try:
                 first = os.lseek(fd, at, os.SEEK_DATA)
             except OSError as error:
-                assert error.errno == errno.ENXIO
+                if error.errno != errno.ENXIO:
+                    raise
                 break
             at = min(os.lseek(fd, first, os.SEEK_HOLE), size)
             found.append((first, at - first))

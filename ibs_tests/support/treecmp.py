@@ -1,6 +1,6 @@
 """Compares two folder trees in everything a backup must keep; written apart from the product, so that it can judge it.
 
-`tree_differences(expected, actual)` lists every difference as one line: kinds, content, holes, mode, owner, mtime in ns,
+`tree_differences(expected, actual)` lists every difference as a line: kinds, content, holes, mode, owner, mtime in ns,
 extended attributes (ACLs and capabilities among them), link targets, hard-link groups, device numbers, missing and
 additional entries. Depth and PATH_MAX do not matter; nothing is followed.
 """

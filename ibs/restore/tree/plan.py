@@ -17,7 +17,7 @@ from ibs.restore.tree.folders import FolderKeeper, State, TargetFolder
 from ibs.restore.tree.jobs import BatchJob, BigFile, Item, Job, LinkJob, SpanJob
 from ibs.restore.tree.marker import MARKER_NAME
 from ibs.restore.tree.report import Reason
-from ibs.restore.tree.safe_path import check_path, shown
+from ibs.restore.tree.safe_path import shown
 from ibs.restore.tree.select import Selection
 from ibs.restore.tree.writer import TreeWriter, Verdict
 from ibs.restore.trouble import destination_error, is_unusable, words
@@ -46,7 +46,6 @@ class TreePlanner:
         """Jobs for a batch of entries, made while they are asked for. Raises DestinationNotWritable, FormatError."""
         lengths = self._lengths([extent.id for entry in entries for extent in entry.extents])
         for entry in entries:
-            check_path(entry.path)
             if self._top is None:
                 self._begin(entry)
                 if not entry.path:
@@ -54,7 +53,7 @@ class TreePlanner:
             folder = self._parent_of(entry)
             self.last_path = entry.path
             if folder is None:
-                self._lose(entry, "its folder is not in the archive")
+                self._lose(entry, "its name is not valid, or its folder is not in the archive")
             elif entry.kind is Kind.DIR:
                 self._enter(entry, folder)
             else:
@@ -109,7 +108,10 @@ class TreePlanner:
         parent = entry.path.rpartition(b"/")[0]
         while parent != self._top_path and self._top is not None and self._top.parent is not None:
             self._leave()
-        return self._top if parent == self._top_path else None
+        name = entry.name
+        # The way to the folder was checked name by name as it grew; what is new is the last name.
+        valid = bool(name) and name not in (b".", b"..") and b"\0" not in name
+        return self._top if valid and parent == self._top_path else None
 
     def _enter(self, entry: Entry, parent: TargetFolder) -> None:
         folder = TargetFolder(parent, entry.name, entry)

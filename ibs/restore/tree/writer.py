@@ -11,8 +11,8 @@ from __future__ import annotations
 import itertools
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from enum import Enum
 from typing import Final
 
@@ -60,9 +60,25 @@ class TreeWriter:
 
     def run_batch(self, job: BatchJob, chunks: Chunks) -> None:
         """Make every entry of the job. Raises DestinationNotWritable."""
-        for item in job.items:
-            with self._guarded(item.entry, item.folder):
-                self._make(item, chunks)
+        # Neighbours mostly share their folder: it is kept open from one to the next.
+        held: TargetFolder | None = None
+        folder_fd = -1
+        try:
+            for item in job.items:
+                try:
+                    if item.folder is not held:
+                        if held is not None:
+                            self._root.release(held)
+                            held = None
+                        folder_fd = self._root.acquire(item.folder)
+                        held = item.folder
+                    self._make(item, folder_fd, chunks)
+                except (OSError, OverflowError, IbsError) as error:
+                    self._note(error, item.entry, None)
+                self.keeper.done(item.folder)
+        finally:
+            if held is not None:
+                self._root.release(held)
 
     def run_span(self, job: SpanJob, chunks: Chunks) -> None:
         """Write a span of a big file; the last span puts it in place. Raises DestinationNotWritable."""
@@ -70,12 +86,13 @@ class TreeWriter:
         written = False
         try:
             if not file.failed:
-                with self._noted(file.entry, file):
-                    parts = resolve(job.pieces, chunks, file.entry.path)
-                    self._open_big(file)
-                    size = write_pieces(file.fd, parts, sparse=_is_sparse(file.entry))
-                    self._report.made(size=size)
-                    written = True
+                parts = resolve(job.pieces, chunks, file.entry.path)
+                self._open_big(file)
+                size = write_pieces(file.fd, parts, sparse=_is_sparse(file.entry))
+                self._report.made(size=size)
+                written = True
+        except (OSError, OverflowError, IbsError) as error:
+            self._note(error, file.entry, file)
         finally:
             if not written:
                 file.failed = True  # whatever it was: a file that lacks a span never gets its name
@@ -89,8 +106,10 @@ class TreeWriter:
         if not last:
             return
         if not file.failed:
-            with self._noted(file.entry, file):
+            try:
                 self._finish_big(file)
+            except (OSError, OverflowError, IbsError) as error:
+                self._note(error, file.entry, file)
         self._drop_big(file)
         self.keeper.done(file.folder)
 
@@ -101,13 +120,12 @@ class TreeWriter:
         """
         unresolved = []
         for item in job.items:
-            entry = item.entry
-            linked = False
-            with self._noted(entry, None):
-                linked = self._link(item)
-                if not linked:
+            try:
+                if not self._link(item):
                     unresolved.append(item)
                     continue
+            except (OSError, OverflowError, IbsError) as error:
+                self._note(error, item.entry, None)
             self.keeper.done(item.folder)
         return unresolved
 
@@ -145,20 +163,19 @@ class TreeWriter:
 
     # --- one entry ---
 
-    def _make(self, item: Item, chunks: Chunks) -> None:
-        entry, folder = item.entry, item.folder
+    def _make(self, item: Item, folder_fd: int, chunks: Chunks) -> None:
+        entry = item.entry
         parts = resolve(item.pieces, chunks, entry.path) if item.pieces else []
         temp = self._temp()
-        with self._root.held(folder) as folder_fd:
-            if entry.kind is Kind.FILE:
-                size = self._write_file(folder_fd, temp, entry, folder, parts)
-                if self._place(folder_fd, temp, entry):
-                    self._report.made(files=1, size=size)
-                return
-            self._make_node(folder_fd, temp, entry)
+        if entry.kind is Kind.FILE:
+            size = self._write_file(folder_fd, temp, entry, item.folder, parts)
             if self._place(folder_fd, temp, entry):
-                link = entry.kind is Kind.SYMLINK
-                self._report.made(symlinks=int(link), special=int(not link))
+                self._report.made(files=1, size=size)
+            return
+        self._make_node(folder_fd, temp, entry)
+        if self._place(folder_fd, temp, entry):
+            link = entry.kind is Kind.SYMLINK
+            self._report.made(symlinks=int(link), special=int(not link))
 
     def _write_file(
         self, folder_fd: int, temp: bytes, entry: Entry, folder: TargetFolder, parts: Iterable[tuple[int, memoryview]]
@@ -302,31 +319,23 @@ class TreeWriter:
 
     # --- errors ---
 
-    @contextmanager
-    def _guarded(self, entry: Entry, folder: TargetFolder) -> Iterator[None]:
-        """`_noted`, and one thing less to do in the folder."""
-        with self._noted(entry, None):
-            yield
-        self.keeper.done(folder)
-
-    @contextmanager
-    def _noted(self, entry: Entry, file: BigFile | None) -> Iterator[None]:
-        """Report what befalls one entry and go on; pass on what befalls the target."""
-        try:
-            yield
-        except OSError as error:
+    def _note(self, error: Exception, entry: Entry, file: BigFile | None) -> None:
+        """Report what befell one entry; pass on what befalls the target, or nobody foresaw."""
+        if isinstance(error, OSError):
             if is_unusable(error):
                 raise destination_error(self._root.shown, error, where=shown(entry.path)) from error
             reason = Reason.DEVICE if entry.kind in _DEVICES else Reason.NOT_CREATED
             self._fail(reason, entry, words(error), file)
-        except OverflowError:
+        elif isinstance(error, OverflowError):
             self._fail(Reason.NOT_CREATED, entry, "a number is out of range", file)
-        except ChunkNotFound as error:
+        elif isinstance(error, ChunkNotFound):
             self._fail(Reason.MISSING, entry, error.message, file, error)
-        except CorruptChunk as error:
+        elif isinstance(error, CorruptChunk):
             self._fail(Reason.CORRUPT, entry, error.message, file, error)
-        except FormatError as error:
+        elif isinstance(error, FormatError):
             self._fail(Reason.MALFORMED, entry, error.message, file, error)
+        else:
+            raise error
 
     def _fail(
         self, reason: Reason, entry: Entry, why: str, file: BigFile | None, error: IbsError | None = None
