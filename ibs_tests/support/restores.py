@@ -7,6 +7,7 @@ the core formats.
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import stat
 import uuid
@@ -22,7 +23,14 @@ from ibs.core.ids import PLAIN_DOMAIN, hex_fingerprint
 from ibs.core.keys import DataKeys
 from ibs.core.manifest import Manifest, ManifestArchive, encode, sign
 from ibs.core.tree import Entry, Extent, Kind, TreeBuilder
-from ibs.errors import ChunkNotFound, NotFoundError
+from ibs.errors import ChunkNotFound, IbsError, NotFoundError
+from ibs.restore.tree.folders import FolderKeeper, Overwrite
+from ibs.restore.tree.jobs import Item, LinkJob, SpanJob
+from ibs.restore.tree.plan import TreePlanner
+from ibs.restore.tree.report import RestoreReport
+from ibs.restore.tree.safe_path import SafeRoot
+from ibs.restore.tree.select import Selection
+from ibs.restore.tree.writer import TreeWriter
 from ibs.runtime.clock import SystemClock
 from ibs.wire.reader import ReaderOpened
 
@@ -316,6 +324,68 @@ def _ranges(full: bytes, size: int) -> tuple[tuple[int, int], ...]:
 def _xattrs(full: bytes) -> tuple[tuple[bytes, bytes], ...]:
     names = os.listxattr(full, follow_symlinks=False)
     return tuple(sorted((os.fsencode(name), os.getxattr(full, name, follow_symlinks=False)) for name in names))
+
+
+class SyncRestore:
+    """Planner, keeper and writer over a real folder, run in this thread: for archives that no reader would let pass."""
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        overwrite: Overwrite = Overwrite.NEVER,
+        fresh: bool = True,
+        resumed: bool = False,
+        patterns: Sequence[str] = (),
+        paths_max: int = 1000,
+    ) -> None:
+        os.makedirs(target, exist_ok=True)
+        self.root = SafeRoot(target)
+        self.report = RestoreReport(paths_max=paths_max)
+        self.selection = Selection(patterns)
+        self.keeper = FolderKeeper(self.root, self.report, overwrite=overwrite, fresh=fresh, resumed=resumed)
+        self.writer = TreeWriter(self.keeper, nonce="0123456789abcdef", selected=self.selection)
+        self.chunks: dict[bytes, bytes | IbsError] = {}
+        self.planner = TreePlanner(self.keeper, self.writer, self.selection, self._lengths)
+        self.unresolved: list[Item] = []
+
+    def _lengths(self, ids: Sequence[bytes]) -> dict[bytes, int]:
+        found = {each: self.chunks.get(each) for each in ids}
+        return {each: len(data) if isinstance(data, bytes) else 1 for each, data in found.items() if data is not None}
+
+    def chunk(self, data: bytes | IbsError, name: bytes = b"") -> bytes:
+        """A chunk for extents to refer to."""
+        chunk_id = blake3(name or (data if isinstance(data, bytes) else str(data).encode())).digest()
+        self.chunks[chunk_id] = data
+        return chunk_id
+
+    def file(self, path: bytes, data: bytes = b"", **values: object) -> Entry:
+        """A file entry with its data in one chunk."""
+        extents = (Extent(self.chunk(data), 0, len(data)),) if data else ()
+        given: dict[str, object] = {"mode": 0o644, "size": len(data), "extents": extents, "uid": os.geteuid()}
+        return Entry(path=path, kind=Kind.FILE, **{**given, "gid": os.getegid(), **values})  # type: ignore[arg-type]
+
+    def run(self, *entries: Entry) -> dict[str, list[str]]:
+        """Restore, and return the paths by reason."""
+        try:
+            for job in itertools.chain(self.planner.plan(entries), self.planner.finish()):
+                if isinstance(job, LinkJob):
+                    self.unresolved += self.writer.run_links(job)
+                elif isinstance(job, SpanJob):
+                    self.writer.run_span(job, self.chunks)
+                else:
+                    self.writer.run_batch(job, self.chunks)
+            self.keeper.complete()
+        finally:
+            self.writer.abandon()
+            self.root.close()
+        return {problem.reason.value: [path for path, _ in problem.paths] for problem in self.report.problems()}
+
+
+def folder(path: bytes, **values: object) -> Entry:
+    """A folder entry owned by whoever runs the test."""
+    given: dict[str, object] = {"mode": 0o755, "uid": os.geteuid(), "gid": os.getegid(), "mtime_ns": 10**18}
+    return Entry(path=path, kind=Kind.DIR, **{**given, **values})  # type: ignore[arg-type]
 
 
 def at_time(snapshot: MemorySnapshot, moment: datetime) -> MemorySnapshot:
