@@ -1,4 +1,7 @@
-"""Figures of the tree builder and reader: CPU microseconds an entry. Run: python -m ibs_tests.bench.tree_entries [FILES]"""
+"""Figures of the tree builder and reader, in CPU time an entry.
+
+Run: python -m ibs_tests.bench.tree_entries [FILES]
+"""
 
 from __future__ import annotations
 

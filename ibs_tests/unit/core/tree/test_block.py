@@ -172,6 +172,7 @@ HOSTILE: dict[str, bytes] = {
     "continued although complete": block(
         row(b"a", size=limits.ENTRY_EXTENTS_MAX, flags=4, extents=full()), row(b"", 8, 1, extents=ONE)
     ),
+    "continued folder with a size": block(row(b"a", 1, size=9999, flags=4, extents=full())),
     "continued folder": block(row(b"a", 1, flags=4, extents=full())),
     "continuation with another path": block(
         row(b"a", size=9999, flags=4, extents=full()), row(b"b", 8, 1, extents=ONE)
