@@ -55,10 +55,13 @@ async def test_a_bug_kills_it_and_refuses_the_question_in_its_hands() -> None:
             await Handle(place.mailbox).ask(Say("bug"))
         answers.append(True)
 
-    with pytest.raises(ExceptionGroup) as caught:
+    async def live() -> None:
         async with trio.open_nursery() as nursery, trio.open_nursery() as actors:
             nursery.start_soon(ask)
             actors.start_soon(Parrot(place).run)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await live()
     assert caught.group_contains(ZeroDivisionError, match="a bug")
     assert answers == [True]
 
