@@ -182,6 +182,7 @@ TASKS_OPEN_MAX = 4096
 TASK_LOG_TEXT_CHARS_MAX = 8192
 TASK_LOG_WAITING_LINES_MAX = 10_000
 """Lines of one task waiting for the disk; what comes on top is counted, not kept."""
+TASK_STAGES_MAX = 32
 TASK_LOG_READ_BYTES = 256 * KIB
 TASK_SAVE_SECONDS = 1.0
 """How often running figures are written to the state."""
@@ -256,3 +257,11 @@ NOTIFY_RETRY_SECONDS = 5.0
 PRIVATE_FILE_BYTES_MAX = 64 * KIB
 CONNECT_SECONDS_MAX = 30.0
 """From the first packet to the end of the TLS handshake."""
+
+# --- HTTP client ---
+HTTP_CONNECTIONS = 8
+HTTP_TRIES_MAX = 5
+"""Times a repeatable request is tried when connections break."""
+HTTP_ANSWER_SECONDS_MAX = 900.0
+"""Longest silence of the server within one answer: a commit waits for the disk below the datastore."""
+HTTP_WRITE_SECONDS_MAX = 120.0

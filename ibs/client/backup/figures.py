@@ -5,6 +5,7 @@ Importable by the backup pipeline only. Threads add under a lock; the trio side 
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from dataclasses import dataclass, field
@@ -70,6 +71,19 @@ class Figures:
             sums.bytes += size
             sums.items += items
 
+    def progress(self, seconds: float) -> Progress:
+        """How far it is after `seconds`."""
+        return Progress(
+            archive=self.archive,
+            path=os.fsdecode(self.path),
+            files=self.files,
+            bytes_seen=self.bytes_seen,
+            bytes_read=self.bytes_read,
+            bytes_sent=self.bytes_sent,
+            total_bytes=self.total_bytes,
+            seconds=seconds,
+        )
+
     def wire(self) -> dict[str, StageFigures]:
         """The stages as a report tells them."""
         with self._lock:
@@ -104,6 +118,11 @@ class Notebook:
                 self._unsent.append(note)
             else:
                 self.dropped += 1
+
+    def warning_lines(self) -> tuple[str, ...]:
+        """The kept warnings, whole."""
+        with self._lock:
+            return tuple(note.line for note in self.kept if note.level == "warning")
 
     def take(self, count: int = limits.BACKUP_REPORT_LINES) -> list[Note]:
         """The next lines for the server's task log."""

@@ -5,7 +5,6 @@ Importable by `run`.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 import trio
@@ -91,19 +90,7 @@ class Reporter:
         """Tell whoever watches."""
         if self._progress is None:
             return
-        figures = self._figures
-        self._progress(
-            Progress(
-                archive=figures.archive,
-                path=os.fsdecode(figures.path),
-                files=figures.files,
-                bytes_seen=figures.bytes_seen,
-                bytes_read=figures.bytes_read,
-                bytes_sent=figures.bytes_sent,
-                total_bytes=figures.total_bytes,
-                seconds=self._clock.monotonic() - self._began,
-            )
-        )
+        self._progress(self._figures.progress(self._clock.monotonic() - self._began))
 
     def _text(self, note: Note) -> str:
         return (note.text if self._private else note.line)[: limits.TASK_LOG_TEXT_CHARS_MAX]

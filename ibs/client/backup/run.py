@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import trio
@@ -30,6 +30,7 @@ from ibs.core.ids import ID_BYTES, digest, hex_fingerprint
 from ibs.core.index import IdLookup
 from ibs.core.manifest import Manifest, ManifestArchive, ManifestBlob
 from ibs.core.names import archive_kind, format_time
+from ibs.core.tree import Kind
 from ibs.errors import FailedError, FormatError, IbsError, SessionLost, SourceUnreadable, UsageError
 from ibs.ports.clock import Clock
 from ibs.ports.pool import Pool
@@ -37,6 +38,7 @@ from ibs.ports.transport import BackupTransport
 from ibs.sources.image import ImageSource
 from ibs.sources.notes import Note, reason, shown
 from ibs.sources.tree.content import FileAccess
+from ibs.sources.tree.scan import Found, TreeScan
 from ibs.wire.session import CommitRequest, CommitResult, SessionOpen, SessionOpened
 
 LOG_BLOB = "client.log"
@@ -83,6 +85,54 @@ async def run_backup(
         for source in sources:
             if source.image is not None:
                 source.image.close()
+
+
+async def dry_run(plan: BackupPlan, *, pool: Pool, clock: Clock, progress: ProgressCall | None = None) -> BackupOutcome:
+    """What a first backup by this plan would look at. Nothing is read but folders, nothing is opened on a server.
+
+    Raises UsageError, SourceUnreadable. *Cancellation*: between two turns of the scan.
+    """
+    sources = await pool.disk(find_sources, plan)
+    figures, notebook = Figures(), Notebook()
+    began = clock.monotonic()
+    for source in sources:
+        figures.archive = source.archive
+        if source.image is not None:
+            figures.bytes_seen += source.image.size
+            source.image.close()
+            continue
+        scan = TreeScan(source.path, note=notebook.note, excludes=plan.excludes, all_file_systems=plan.all_file_systems)
+        try:
+            entries = iter(scan)
+            while await pool.disk(_count, entries, figures):
+                if progress is not None:
+                    progress(figures.progress(clock.monotonic() - began))
+        finally:
+            scan.close()
+    return BackupOutcome(
+        snapshot="",
+        status="WARNING" if notebook.warnings else "OK",
+        warnings=notebook.warnings,
+        entries=figures.entries,
+        files=figures.files,
+        bytes_seen=figures.bytes_seen,
+        seconds=clock.monotonic() - began,
+        lines=notebook.warning_lines(),
+    )
+
+
+def _count(entries: Iterator[Found], figures: Figures) -> bool:
+    """Count some entries; False when there are no more."""
+    for _ in range(limits.BACKUP_BATCH_ENTRIES):
+        found = next(entries, None)
+        if found is None:
+            return False
+        figures.entries += 1
+        figures.path = found.path
+        if found.kind is Kind.FILE:
+            figures.files += 1
+            figures.bytes_seen += found.stat.st_size
+    return True
 
 
 def find_sources(plan: BackupPlan) -> list[Source]:
@@ -296,7 +346,7 @@ class _Run:
             seconds=self._engine.clock.monotonic() - self._began,
             archives=tuple(archives),
             stages=figures.wire(),
-            lines=tuple(f"{note.level}: {note.line}" for note in self._notebook.kept),
+            lines=self._notebook.warning_lines(),
         )
 
     async def _abort(self, error: BaseException) -> None:
