@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from itertools import islice
 from typing import Protocol
 
 import msgspec
@@ -22,7 +23,8 @@ from ibs.log import bound, get_logger
 from ibs.wire.session import StageFigures, StageReport
 
 INTERRUPTED = "the server stopped while it ran"
-_LEVELS = {TaskState.FAILED: "error", TaskState.WARNING: "warning"}
+LEVELS = ("info", "warning", "error")
+_LEVEL_OF_END = {TaskState.FAILED: "error", TaskState.WARNING: "warning"}
 _log = get_logger("worker")
 
 
@@ -79,9 +81,11 @@ class Task:
         return self.record.warnings
 
     def log(self, level: str, text: str) -> None:
-        """Add a line; `level` is info, warning (counted) or error. After the end it is dropped."""
+        """Add a line; `level` is info, warning (counted) or error, else taken as info. After the end it is dropped."""
         if self._finishing:
             return
+        if level not in LEVELS:
+            level = "info"
         if level == "warning":
             self.record = replace(self.record, warnings=self.record.warnings + 1)
         self._keeper.line(self, level, text)
@@ -131,15 +135,19 @@ class Task:
         if not self.stop_wanted:
             self.stop_wanted = True
             self.log("info", "asked to stop")
-            for stopper in self._stoppers:
+            for stopper in tuple(self._stoppers):
                 stopper()
 
     async def reported(self, report: StageReport) -> None:
-        """A client sent figures and log lines."""
+        """A client sent figures and log lines: bounded here, since it may be anybody's client."""
         for line in report.lines:
             self.log(line.level, line.text)
+        stages = {name[: limits.NAME_CHARS_MAX]: figures for name, figures in report.stages.items()}
         self.progress(
-            done_bytes=report.done_bytes, total_bytes=report.total_bytes, files=report.files, stages=report.stages
+            done_bytes=report.done_bytes,
+            total_bytes=report.total_bytes,
+            files=report.files,
+            stages=dict(islice(stages.items(), limits.TASK_STAGES_MAX)),
         )
 
     async def ended(self, status: str, message: str) -> None:
@@ -160,7 +168,7 @@ class Task:
         if not (state.ended and self.state.may_become(state)):
             raise ValueError(f"a task that is {self.state} does not become {state}")
         message = message[: limits.MESSAGE_CHARS_MAX].encode("utf-8", "backslashreplace").decode()
-        self._keeper.line(self, _LEVELS.get(state, "info"), last_line(state, warnings, message), last=True)
+        self._keeper.line(self, _LEVEL_OF_END.get(state, "info"), last_line(state, warnings, message), last=True)
         self._finishing = True
         figures: TaskFigures = msgspec.structs.replace(self.record.figures, waits_for="")
         self.record = replace(self.record, state=state.value, message=message, warnings=warnings, figures=figures)

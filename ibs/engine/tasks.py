@@ -44,7 +44,11 @@ _SEVERITIES = {
     TaskState.FAILED: Severity.ERROR,
     TaskState.CANCELLED: Severity.NOTICE,
 }
-_SOURCES = {TaskType.GC: EventSource.DATASTORE, TaskType.PRUNE: EventSource.DATASTORE}
+_SOURCES: dict[str, EventSource] = {
+    **{source.value: source for source in EventSource if source.value in set(TaskType)},
+    TaskType.GC.value: EventSource.DATASTORE,
+    TaskType.PRUNE.value: EventSource.DATASTORE,
+}
 _log = get_logger("worker")
 
 
@@ -69,6 +73,7 @@ class TaskRegistry:
         self._node = node
         self._publish = publish
         self._pid, self._process_start = os.getpid(), process_start()
+        self._own = f"UPID:{node}:{self._pid:08X}:{self._process_start:08X}:"
         self._numbers = itertools.count(1)
         self._live: dict[str, Task] = {}
         self._with_lines: dict[str, Task] = {}
@@ -267,7 +272,7 @@ class TaskRegistry:
     async def _recover(self) -> None:
         """Tasks that had not ended belong to a process that is gone: end them."""
         for record in await self._table.unfinished():
-            if record.upid in self._live:
+            if record.upid.startswith(self._own):
                 continue
             closed = replace(record, state=TaskState.FAILED.value, message=INTERRUPTED, ended_ns=self._clock.now_ns())
             task = Task(self, closed, tasklog.LogBuffer(tasklog.log_path(self._folder, record.upid)))
@@ -323,11 +328,13 @@ def _time(time_ns: int) -> str:
 
 
 def _event(now: datetime, record: TaskRecord) -> Event:
-    kind, state = TaskType(record.type), TaskState(record.state)
-    text = f"{kind} of {record.id or record.auth_id}: {state}" + (f", {record.message}" if record.message else "")
+    state = TaskState(record.state)
+    text = f"{record.type} of {record.id or record.auth_id}: {state}" + (
+        f", {record.message}" if record.message else ""
+    )
     return Event(
         time=now,
-        source=_SOURCES.get(kind) or EventSource(kind.value),
+        source=_SOURCES.get(record.type, EventSource.SYSTEM),  # a newer program may have known more types
         severity=_SEVERITIES[state],
         kind="task.ended",
         text=text[: limits.EVENT_TEXT_CHARS_MAX],

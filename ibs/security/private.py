@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from ibs.core import limits
@@ -57,7 +58,8 @@ def read_private(path: Path) -> bytes | None:
             raise FailedError(f"{path} is not a file of ours", hint="move it away, or bring the right one back")
         if stat.S_IMODE(facts.st_mode) & 0o077:
             _log.warning("a secret file was open to others; it is closed now", path=str(path))
-            os.fchmod(descriptor, 0o600)
+            with suppress(PermissionError):  # of another user, who let us read it
+                os.fchmod(descriptor, 0o600)
         return os.read(descriptor, limits.PRIVATE_FILE_BYTES_MAX)
     finally:
         os.close(descriptor)

@@ -7,6 +7,7 @@ import trio
 import trio.testing
 
 from ibs.catalog.tasks import TaskRecord
+from ibs.core import limits
 from ibs.core.tasks import TaskState
 from ibs.engine.task import INTERRUPTED, Task
 from ibs.engine.tasklog import LogBuffer
@@ -108,6 +109,15 @@ async def test_it_observes_a_session(keeper: Keeper) -> None:
     assert task.record.figures.stages == stages
     await task.ended("OK", "")
     assert task.state is TaskState.WARNING
+
+
+async def test_a_clients_report_is_bounded(keeper: Keeper) -> None:
+    stages = {f"{number}-{'x' * 100}": StageFigures() for number in range(limits.TASK_STAGES_MAX + 9)}
+    await keeper.task.reported(StageReport(stages=stages, lines=[LogLine(level="\x1b[31m", text="x")]))
+    assert keeper.lines == [("info", "x")]
+    kept = keeper.task.record.figures.stages
+    assert len(kept) == limits.TASK_STAGES_MAX
+    assert max(map(len, kept)) == limits.NAME_CHARS_MAX
 
 
 async def test_run_ends_ok(keeper: Keeper) -> None:

@@ -21,6 +21,7 @@ from ibs.core.events import Event
 from ibs.core.tasks import TaskState, TaskType
 from ibs.core.upid import Upid
 from ibs.engine import tasklog
+from ibs.engine import tasks as module
 from ibs.engine.task import INTERRUPTED, Task
 from ibs.engine.tasks import TaskRegistry, process_start
 from ibs.errors import BusyError, ConflictError, NoSpace, NotFoundError, UsageError
@@ -253,7 +254,9 @@ async def test_figures_are_kept_once_a_second(world: World, nursery: trio.Nurser
     assert world.clock.sleepers == 0
 
 
-async def test_tasks_of_a_dead_process_are_ended(world: World, nursery: trio.Nursery) -> None:
+async def test_tasks_of_a_dead_process_are_ended(
+    world: World, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
     task = await world.start()
     task.advance(TaskState.RUNNING)
     task.log("info", "a")
@@ -263,8 +266,11 @@ async def test_tasks_of_a_dead_process_are_ended(world: World, nursery: trio.Nur
     await ran(ended)
     world.events.clear()
 
+    monkeypatch.setattr(module, "process_start", lambda: process_start() + 1)
     world.registry = world.make()
+    mine = await world.start()
     await nursery.start(lambda task_status: world.registry.run(task_status=task_status))
+    assert [task.upid for task in world.registry.open_tasks()] == [mine.upid]
     view = await world.registry.get(task.upid)
     assert (view.state, view.message) == ("FAILED", INTERRUPTED)
     assert view.ended
