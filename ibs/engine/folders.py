@@ -143,9 +143,13 @@ class SnapshotFolders:
             before = SnapshotState()  # torn or foreign: what it said is lost, what we say now is not
         after = change(before)
         self.files.write_state(snapshot_folder(name), manifest.encode_state(after))
-        with self._lock:
-            self._known.pop(name, None)  # the folder's stamp may be too coarse for two changes in a row
+        self.forget(name)  # the folder's stamp may be too coarse for two changes in a row
         return after
+
+    def forget(self, name: SnapshotName) -> None:
+        """Read the snapshot from disk next time: bytes that rot in place do not change their folder's stamp."""
+        with self._lock:
+            self._known.pop(name, None)
 
     def owner(self, namespace: Namespace, group: Group) -> str:
         """Auth-id of the group's owner; "" while the group has no snapshot. Raises FormatError.

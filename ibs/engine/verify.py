@@ -127,6 +127,7 @@ async def _check(
 ) -> tuple[_Findings, list[str]]:
     """What was found, and what was proven."""
     context, findings = datastore.context, _Findings()
+    context.folders.forget(name)
     try:
         request = ReaderOpen(snapshot=str(name), purpose="verify")
         reader = await datastore.readers.open(auth_id, request, everything=True)

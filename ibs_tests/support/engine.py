@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ibs.core import limits, manifest
 from ibs.core.blob import BlobDecoder, BlobEncoder
 from ibs.core.events import Event
-from ibs.core.ids import PLAIN_DOMAIN, Address, hex_fingerprint
+from ibs.core.ids import PLAIN_DOMAIN, Address, chunk_id, hex_fingerprint
 from ibs.core.index import KIND_DATA, KIND_METADATA, ZERO_ID, tree_record
 from ibs.core.keys import DataKeys
 from ibs.core.manifest import Manifest, ManifestArchive, ManifestBlob
@@ -26,6 +26,7 @@ from ibs.ports.pool import Pool
 from ibs.runtime.clock import ManualClock
 from ibs.runtime.pool import InlinePool
 from ibs.storage.local import LocalStore, Options
+from ibs.storage.local.layout import chunk_name
 from ibs.wire.reader import ReaderClose, ReaderOpen
 from ibs.wire.session import ArchiveClose, CommitRequest, CommitResult, SessionOpen
 
@@ -53,13 +54,20 @@ class Box:
     options: Options = field(default_factory=Options)
     entropy: Callable[[int], bytes] = field(default_factory=counting_entropy)
     events: list[Event] = field(default_factory=list)
+    opened: list[LocalStore] = field(default_factory=list)
 
     def create(self) -> Box:
         LocalStore.create(self.path, "s1", STORE_UUID, created=self.clock.now())
         return self
 
-    async def open(self) -> Datastore:
+    def open_store(self) -> LocalStore:
+        """The store alone."""
         store = LocalStore.open(self.path, STORE_UUID, SERVER, name="s1", options=self.options)
+        self.opened.append(store)
+        return store
+
+    async def open(self) -> Datastore:
+        store = self.open_store()
         context = StoreContext(
             name="s1",
             uuid=STORE_UUID,
@@ -77,10 +85,36 @@ class Box:
         await datastore.recover()
         return datastore
 
+    def close(self) -> None:
+        """Let go of whatever is still open."""
+        for store in self.opened:
+            store.close(clean=False)
+
+    def chunk_path(self, address: Address) -> Path:
+        """Where a promoted chunk lies."""
+        name = chunk_name(address)
+        return Path(self.path) / "chunks" / name[:4] / name
+
+    def spoil(self, data: bytes) -> None:
+        """Flip a byte of the stored chunk that holds `data` (plain)."""
+        path = self.chunk_path(address_of(data))
+        raw = bytearray(path.read_bytes())
+        raw[-1] ^= 1
+        path.write_bytes(raw)
+
+    def kinds(self) -> list[str]:
+        """What was told on the bus."""
+        return [event.kind for event in self.events]
+
     async def kill(self, datastore: Datastore) -> Datastore:
         """End the store as a killed process would, and open it again."""
         datastore.store.close(clean=False)
         return await self.open()
+
+
+def address_of(data: bytes) -> Address:
+    """Address of a plain chunk."""
+    return Address(PLAIN_DOMAIN, chunk_id(data))
 
 
 def key_registry(keys: DataKeys) -> KeyRegistry:
@@ -230,7 +264,3 @@ async def close(datastore: Datastore, reader: Reader) -> None:
 
 def snapshot_of(result: CommitResult) -> SnapshotName:
     return SnapshotName.parse(result.snapshot)
-
-
-def new_uuid() -> str:
-    return str(uuid.uuid4())

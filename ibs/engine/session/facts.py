@@ -12,7 +12,7 @@ from typing import Protocol
 import msgspec
 
 from ibs.core.names import SnapshotName
-from ibs.errors import FormatError
+from ibs.errors import FormatError, UsageError
 from ibs.wire.session import StageReport
 
 SESSION_FILE = "session.json"
@@ -78,6 +78,6 @@ def decode_facts(content: bytes) -> SessionFacts:
         facts = msgspec.json.decode(content, type=SessionFacts)
         if len(facts.domain_bytes) != 32 or not is_session_id(facts.session_id) or facts.name.time is None:
             raise ValueError("facts out of range")
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, UsageError) as error:
         raise FormatError(f"{SESSION_FILE} is damaged: {error}") from error
     return facts

@@ -7,6 +7,7 @@ belongs to an open or an interrupted session; a session is in exactly one of `_o
 from __future__ import annotations
 
 import itertools
+import math
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -114,13 +115,14 @@ class SessionTable:
                 await other.over.wait()
                 continue
             idle = other.idle_seconds(self._context.clock.monotonic())
-            if other.facts.auth_id != wanted.auth_id or idle < limits.SESSION_SUPERSEDE_IDLE_SECONDS:
-                wait = max(0.0, limits.SESSION_SUPERSEDE_IDLE_SECONDS - idle)
+            same = other.facts.auth_id == wanted.auth_id
+            if not same or idle < limits.SESSION_SUPERSEDE_IDLE_SECONDS:
+                limit = limits.SESSION_SUPERSEDE_IDLE_SECONDS if same else limits.SESSION_IDLE_SECONDS_MAX
                 raise BusyError(
                     f"group {wanted.group} is being backed up by task {other.facts.upid or other.session_id}",
                     hint="wait for that backup to end, or stop its task",
                     upid=other.facts.upid,
-                    retry_after_seconds=round(wait + 0.5),
+                    retry_after_seconds=math.ceil(max(0.0, limit - idle)),
                 )
             await other.interrupt("superseded by a new backup of the same group")
 

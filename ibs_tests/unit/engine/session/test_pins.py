@@ -1,0 +1,111 @@
+"""Pin sets: what is in them, what they tell the journal and the gate, and in which order."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ibs.core.ids import PLAIN_DOMAIN, chunk_id
+from ibs.core.index import IdLookup
+from ibs.engine.session import pins as module
+from ibs.engine.session.pins import JOURNAL_FILE, IdSet, PinGate, PinSet, id_array
+from ibs.errors import NoSpace
+from ibs.storage.local import LocalStore
+
+OTHER_DOMAIN = b"\1" * 32
+
+
+def ids(*numbers: int) -> list[bytes]:
+    return [chunk_id(number.to_bytes(8, "big")) for number in numbers]
+
+
+def array(*numbers: int) -> module.IdArray:
+    return id_array(b"".join(ids(*numbers)))
+
+
+def test_torn_last_id_is_left_out() -> None:
+    assert len(id_array(b"a" * 32 + b"b" * 31)) == 1
+
+
+def test_id_set_finds_what_was_added_over_many_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_RECENT_IDS_MAX", 10)
+    monkeypatch.setattr(module, "_RUNS_MAX", 3)
+    found = IdSet()
+    for start in range(0, 200, 7):
+        found.add(found.new(ids(*range(start, start + 7))))
+    assert len(found) == 203
+    assert found.contains(array(*range(203))).all()
+    assert not found.contains(array(*range(203, 400))).any()
+    assert ids(5)[0] in found
+    assert ids(500)[0] not in found
+    assert sorted(id_array(found.to_bytes()).tolist()) == sorted(array(*range(203)).tolist())
+
+
+def test_id_set_says_what_is_new_once() -> None:
+    found = IdSet()
+    found.add(ids(1))
+    assert found.new([*ids(1, 2, 2, 3)]) == ids(2, 3)
+
+
+def test_watch_hears_of_its_candidates_only_while_it_watches() -> None:
+    gate = PinGate()
+    gate.announce(PLAIN_DOMAIN, array(1))
+    with gate.watching(PLAIN_DOMAIN, IdLookup(array(1, 2, 3))) as watch:
+        assert gate.busy
+        gate.announce(PLAIN_DOMAIN, array(2, 9))
+        gate.announce(OTHER_DOMAIN, array(3))
+    assert not gate.busy
+    gate.announce(PLAIN_DOMAIN, array(3))
+    assert watch.promised == set(ids(2))
+
+
+def test_delete_spares_what_was_promised_meanwhile() -> None:
+    gate = PinGate()
+    removed: list[bytes] = []
+
+    def remove(addresses: list[module.Address]) -> int:
+        removed.extend(address.id for address in addresses)
+        return 10 * len(addresses)
+
+    with gate.watching(PLAIN_DOMAIN, IdLookup(array(1, 2, 3))) as watch:
+        gate.announce(PLAIN_DOMAIN, array(2))
+        assert gate.delete(watch, ids(1, 2, 3), remove) == (2, 20)
+        assert gate.delete(watch, ids(2), remove) == (0, 0)
+    assert removed == ids(1, 3)
+
+
+def test_pinned_ids_are_in_the_journal_once_and_announced(store: LocalStore) -> None:
+    folder, gate = store.staging.create("a" * 32), PinGate()
+    pins = PinSet(PLAIN_DOMAIN, folder, gate, [])
+    with gate.watching(PLAIN_DOMAIN, IdLookup(array(1, 2))) as watch:
+        pins.pin(ids(1))
+        pins.pin(ids(1, 5))
+    assert folder.read(JOURNAL_FILE) == b"".join(ids(1, 5))
+    assert watch.promised == set(ids(1))
+    assert pins.uploaded(ids(5)[0])
+
+
+def test_an_id_that_did_not_reach_the_journal_is_not_pinned(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = store.staging.create("a" * 32)
+    pins = PinSet(PLAIN_DOMAIN, folder, PinGate(), [])
+
+    def full(*_: object, **__: object) -> int:
+        raise NoSpace("s1", "bytes")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(folder), "append", full)
+        with pytest.raises(NoSpace):
+            pins.pin(ids(1))
+    assert list(pins.missing(array(1))) == [0]
+    pins.pin(ids(1))
+    assert folder.read(JOURNAL_FILE) == ids(1)[0]
+
+
+def test_missing_looks_at_bases_and_uploads(store: LocalStore) -> None:
+    folder = store.staging.create("a" * 32)
+    pins = PinSet(PLAIN_DOMAIN, folder, PinGate(), [IdLookup(array(1, 2)), IdLookup(array(3))])
+    pins.pin(ids(7))
+    assert list(pins.missing(array(1, 3, 4, 7, 8))) == [2, 4]
+    assert len(pins.missing(np.zeros((0, 32), dtype=np.uint8))) == 0
+    pins.release()
+    assert list(pins.missing(array(1, 7))) == [0, 1]
