@@ -53,9 +53,9 @@ class Recording(Bus[Event]):
 
 
 @asynccontextmanager
-async def open_world(state: Path) -> AsyncIterator[World]:
+async def open_world(state: Path, *, inline: bool = False) -> AsyncIterator[World]:
     clock, bus = ManualClock(), Recording()
-    async with open_catalog(state) as catalog:
+    async with open_catalog(state, inline=inline) as catalog:
         checker = AccessChecker(catalog.access, KEY, clock=clock, bus=bus)
         identities = Identities(catalog.access, checker, KEY, clock=clock, bus=bus)
         yield World(catalog, clock, bus, checker, identities, bus.events)

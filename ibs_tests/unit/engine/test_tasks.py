@@ -353,6 +353,17 @@ async def test_a_full_disk_stops_no_task(world: World, monkeypatch: pytest.Monke
     assert await world.texts(task.upid, follow=True) == ["freeing", "TASK OK"]
 
 
+async def test_an_ended_task_is_known_before_its_row_is(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def save(records: Any) -> None:
+        raise NoSpace("/var/lib", "bytes")
+
+    monkeypatch.setattr(type(world.catalog.tasks), "save", lambda _self, records: save(records))
+    task = await world.start()
+    await ran(task)
+    assert (await world.registry.get(task.upid)).state == "OK"
+    assert await world.texts(task.upid, follow=True) == ["TASK OK"]
+
+
 async def test_old_tasks_are_forgotten_with_their_logs(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "TASKS_KEPT_MAX", 2)
     tasks = []

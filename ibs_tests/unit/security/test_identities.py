@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import trio
 
@@ -9,7 +11,7 @@ from ibs.core import limits
 from ibs.core.access import ROOT, AuthId, Privilege
 from ibs.errors import ConflictError, NotAuthenticated, NotFoundError, UsageError
 from ibs.wire.system import AclEntry, TokenCreate, UserCreate
-from ibs_tests.support.identities import ADMIN, World
+from ibs_tests.support.identities import ADMIN, World, open_world
 
 
 async def test_users(world: World) -> None:
@@ -156,6 +158,23 @@ async def test_a_cancelled_change_is_in_force_or_did_not_happen(world: World) ->
                 await world.checker.authenticate(header, "")
             break
     assert on_disk == []
+
+
+async def test_a_cancelled_reset_is_whole_or_nothing(tmp_path: Path) -> None:
+    who, outcomes = AuthId("root", "ibs", "local"), set()
+    for pauses in range(20):
+        async with open_world(tmp_path / str(pauses), inline=True) as world:
+            await world.identities.create_user(ADMIN, UserCreate(auth_id=str(ROOT)))
+            with trio.CancelScope() as scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(world.identities.reset_token, "root@ibs", who, "c")
+                    for _ in range(pauses):
+                        await trio.lowlevel.checkpoint()
+                    scope.cancel()
+            tokens, rules = len(await world.identities.tokens()), len(await world.identities.acl())
+            told = sum(event.kind == "access.token-created" for event in world.events)
+            outcomes.add((tokens, rules, told))
+    assert outcomes == {(0, 0, 0), (1, 1, 1)}
 
 
 async def test_resetting_a_token(world: World) -> None:
