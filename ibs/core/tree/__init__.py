@@ -10,7 +10,7 @@ Pure and without I/O: chunks leave through a function and come in through one. T
 Import from here.
 """
 
-from ibs.core.tree.block import decode_block
+from ibs.core.tree.block import WireBlock, decode_block, iter_block, parse_block
 from ibs.core.tree.builder import TreeBuilder, TreeRoot
 from ibs.core.tree.entry import (
     FLAG_CONTINUED,
@@ -29,19 +29,21 @@ from ibs.core.tree.entry import (
     is_racy,
     path_key,
 )
-from ibs.core.tree.node import decode_node
+from ibs.core.tree.node import Child, decode_node
 from ibs.core.tree.reader import TreeReader
 
 __all__ = [
     "FLAG_CONTINUED",
     "FLAG_INCOMPLETE",
     "FLAG_RACY",
+    "Child",
     "Entry",
     "Extent",
     "Kind",
     "TreeBuilder",
     "TreeReader",
     "TreeRoot",
+    "WireBlock",
     "after_subtree",
     "check_entry",
     "check_path",
@@ -52,5 +54,7 @@ __all__ = [
     "decode_node",
     "entry_unchanged",
     "is_racy",
+    "iter_block",
+    "parse_block",
     "path_key",
 ]

@@ -70,12 +70,7 @@ class BlockWriter:
         return self._is_boundary(path)
 
     def _is_boundary(self, path: bytes) -> bool:
-        size = self.encoded_bytes
-        return (
-            size >= limits.METADATA_BLOCK_BYTES_MAX
-            or self._path_bytes >= limits.METADATA_BLOCK_PATH_BYTES_MAX
-            or (size >= limits.METADATA_BLOCK_BYTES_MIN and zlib.crc32(path) & _BOUNDARY_MASK == _BOUNDARY_MASK)
-        )
+        return self._path_bytes >= limits.METADATA_BLOCK_PATH_BYTES_MAX or closes_block(self.encoded_bytes, path)
 
     @property
     def encoded_bytes(self) -> int:
@@ -107,6 +102,13 @@ class BlockWriter:
         self._file_systems = {}
         self._ids = {}
         return block
+
+
+def closes_block(encoded_bytes: int, path: bytes) -> bool:
+    """Whether a block that an entry with this path brought to this size ends there (formats.md 4.1)."""
+    return encoded_bytes >= limits.METADATA_BLOCK_BYTES_MAX or (
+        encoded_bytes >= limits.METADATA_BLOCK_BYTES_MIN and zlib.crc32(path) & _BOUNDARY_MASK == _BOUNDARY_MASK
+    )
 
 
 def _array_header(count: int) -> bytes:

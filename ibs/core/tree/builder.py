@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from ibs.core import limits
-from ibs.core.tree.block_writer import BlockWriter
+from ibs.core.tree.block_writer import BlockWriter, closes_block
 from ibs.core.tree.entry import (
     FLAG_CONTINUED,
     INT63_MAX,
@@ -80,6 +80,27 @@ class TreeBuilder:
             self._add_file(entry, shared, suffix)
         elif self._block.add(entry, shared, suffix):
             self._close_block()
+
+    def adopt(self, block: Child, last_path: bytes, *, last_is_folder: bool) -> bool:
+        """Take over a whole block of an older archive, unread, in place of its entries; False when it would not fit.
+
+        The caller vouches that its entries, none of them continued, are exactly what `add` would be given next. It
+        fits when no block is open and it ends where this builder would end it, so that the archive comes out the same.
+        Raises FormatError when it breaks the order.
+        """
+        if len(self._block) or not closes_block(block.plain_bytes, last_path):
+            return False
+        if self._entries:
+            shared = common_prefix_bytes(self._path, block.first_path)
+            check_step(self._path, self._folder, shared, block.first_path[shared:])
+        elif block.first_path:
+            raise FormatError("a tree archive begins with its root, the empty path")
+        self._path = last_path
+        self._folder = last_is_folder
+        self._entries += block.entries
+        self._blocks += 1
+        self._add_child(0, block)
+        return True
 
     def finish(self) -> TreeRoot:
         """Write what is open and return the root. Raises FormatError when nothing was added."""

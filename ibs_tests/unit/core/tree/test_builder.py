@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ibs.core import limits
-from ibs.core.tree import Entry, Extent, Kind, TreeBuilder, decode_block, decode_node
+from ibs.core.tree import Child, Entry, Extent, Kind, TreeBuilder, TreeRoot, decode_block, decode_node
 from ibs.errors import FormatError
 from ibs_tests.support.archives import Chunks, build, chunk, every_kind, file, folder, reader, reference_encode
 
@@ -146,3 +146,43 @@ def test_times_that_the_format_cannot_hold_are_clamped() -> None:
     chunks, root = build([folder(b""), far])
     (_, entry) = reader(chunks, root).entries()
     assert (entry.mtime_ns, entry.ctime_ns) == (2**63 - 1, -(2**63) + 1)
+
+
+def test_an_adopted_block_gives_the_same_archive(monkeypatch: pytest.MonkeyPatch) -> None:
+    small_limits(monkeypatch)
+    entries = many(400)
+    chunks, root = build(entries)
+    builder = TreeBuilder(chunks.emit)
+    adopted = 0
+    rest = list(entries)
+    for block in blocks_of(chunks, root):
+        last = rest[block.entries - 1]
+        if builder.adopt(block, last.path, last_is_folder=last.kind is Kind.DIR):
+            adopted += 1
+        else:
+            for entry in rest[: block.entries]:
+                builder.add(entry)
+        del rest[: block.entries]
+    assert builder.finish() == root
+    # Only the last block was ended by the end of the archive and not by the rule.
+    assert root.blocks - 1 <= adopted <= root.blocks
+
+
+def test_a_block_is_not_adopted_into_an_open_one_nor_out_of_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    small_limits(monkeypatch)
+    chunks, root = build(many(100))
+    first, second, *_ = blocks_of(chunks, root)
+    builder = TreeBuilder(chunks.emit)
+    with pytest.raises(FormatError, match="begins with its root"):
+        builder.adopt(second, b"000099", last_is_folder=False)
+    assert builder.adopt(first, b"000001", last_is_folder=False)
+    builder.add(file(b"000002"))
+    assert not builder.adopt(second, b"000099", last_is_folder=False)
+
+
+def blocks_of(chunks: Chunks, root: TreeRoot) -> list[Child]:
+    """All blocks of an archive, in order."""
+    found = [Child(b"", root.id, 1, 1)]
+    for _ in range(root.depth):
+        found = [child for one in found for child in decode_node(chunks.fetch(one.id)).children]
+    return found
