@@ -50,10 +50,10 @@ def run(work: Callable[[], Awaitable[T]], output: Output = Output.TEXT) -> T:
     except IbsError as error:
         fail(error, output)
     except BaseExceptionGroup as group:
-        error = first_error(group)
-        if error is None:
+        cause = first_error(group)
+        if cause is None:
             raise
-        fail(error, output)
+        fail(cause, output)
     except KeyboardInterrupt:
         fail(CancelledError("cancelled"), output)
 

@@ -89,7 +89,9 @@ class _Shown:
 
     def __call__(self, progress: Progress) -> None:
         name = progress.path if len(progress.path) < 40 else f"…{progress.path[-39:]}"
-        note = f"{format_count(progress.files)} files, {format_bytes(progress.bytes_sent)} sent, {progress.archive} {name}"
+        note = (
+            f"{format_count(progress.files)} files, {format_bytes(progress.bytes_sent)} sent, {progress.archive} {name}"
+        )
         total = max(progress.total_bytes, progress.bytes_seen) or None
         self._bar.update(self._task, completed=progress.bytes_seen, total=total, note=note.replace("[", "\\["))
 

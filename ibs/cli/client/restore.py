@@ -48,7 +48,9 @@ def restore(
     pattern: Annotated[
         list[str] | None, typer.Option(help="Only what matches, relative to the archive; ** spans folders. Repeatable.")
     ] = None,
-    overwrite: Annotated[OverwriteChoice, typer.Option(help="What may happen to existing files.")] = OverwriteChoice.NEVER,
+    overwrite: Annotated[
+        OverwriteChoice, typer.Option(help="What may happen to existing files.")
+    ] = OverwriteChoice.NEVER,
     namespace: NamespaceOption = "",
     repository: RepositoryOption = None,
     output: OutputOption = Output.TEXT,
@@ -72,9 +74,7 @@ def restore(
             with progress_bar("restore") as bar:
                 shown = _Shown(bar, bar.add_task("", total=None, note=""))
                 async with HttpRestoreTransport(found.api) as transport:
-                    return await run_restore(
-                        transport, plan, pool=ThreadPool(), clock=SystemClock(), progress=shown
-                    )
+                    return await run_restore(transport, plan, pool=ThreadPool(), clock=SystemClock(), progress=shown)
 
     outcome = run(work, output)
     _tell(outcome, output, quiet=to_stdout)

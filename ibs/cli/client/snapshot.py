@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated, Any
 
-import trio
 import typer
 
 from ibs.cli.admin.snapshot import SNAPSHOT_COLUMNS
-from ibs.cli.client.connection import ArchiveArgument, NamespaceOption, RepositoryOption, SnapshotArgument
-from ibs.cli.client.connection import connection, snapshot_name
+from ibs.cli.client.connection import (
+    ArchiveArgument,
+    NamespaceOption,
+    RepositoryOption,
+    SnapshotArgument,
+    connection,
+    snapshot_name,
+)
+from ibs.cli.client.entries import ENTRY_COLUMNS, entry_row
 from ibs.cli.common import app, example, run
-from ibs.cli.output import Column, Output, OutputOption, print_facts, print_rows, state_text
+from ibs.cli.output import Output, OutputOption, print_facts, print_rows, state_text
+from ibs.client.restore.view import archive_path, list_entries, open_tree
+from ibs.client.transport import HttpRestoreTransport
 from ibs.core.names import Group
+from ibs.runtime.clock import SystemClock
+from ibs.runtime.pool import ThreadPool
 from ibs.units import format_bytes, format_count
 from ibs.wire.datastore import SnapshotView
 
@@ -66,3 +75,26 @@ def show(
         size = f"{format_bytes(archive.plain_bytes)} in {format_count(archive.chunks)} chunks{key}"
         facts.append((f"  {archive.name}", size))
     print_facts(found, facts, output)
+
+
+@root.command("files", epilog=example("ironcore-backup-client snapshot files host/web01 etc.tree nginx"))
+def files(
+    snapshot: SnapshotArgument,
+    archive: ArchiveArgument,
+    path: Annotated[str, typer.Argument(metavar="[PATH]", help="A folder or file in the archive.")] = "",
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Everything below too.")] = False,
+    namespace: NamespaceOption = "",
+    repository: RepositoryOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """List what is in an archive."""
+
+    async def work() -> list[dict[str, Any]]:
+        name = str(snapshot_name(snapshot, namespace))
+        async with connection(repository) as found, HttpRestoreTransport(found.api) as transport:
+            pool, clock = ThreadPool(), SystemClock()
+            view = open_tree(transport, store=found.store, snapshot=name, archive=archive, pool=pool, clock=clock)
+            async with view as tree:
+                return [entry_row(entry) async for entry in list_entries(tree, archive_path(path), recursive=recursive)]
+
+    print_rows(run(work, output), ENTRY_COLUMNS, output, empty="the folder is empty")
