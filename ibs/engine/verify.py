@@ -7,6 +7,7 @@ A read that fails (a disk gone, a mount lost) raises and says nothing about the 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 
@@ -26,7 +27,15 @@ from ibs.engine.indexes import snapshot_index
 from ibs.engine.references import of_snapshot
 from ibs.engine.session.pins import id_array
 from ibs.engine.session.records import distinct
-from ibs.errors import ChunkNotFound, CorruptChunk, FormatError, NotFoundError, SignatureInvalid
+from ibs.errors import (
+    ChunkNotFound,
+    CorruptChunk,
+    DatastoreReadOnly,
+    FormatError,
+    NoSpace,
+    NotFoundError,
+    SignatureInvalid,
+)
 from ibs.ports.chunkstore import PLAIN_DOMAIN, Address
 from ibs.wire.datastore import VerifyReport
 from ibs.wire.reader import ReaderClose, ReaderOpen
@@ -71,6 +80,8 @@ class _Findings:
     missing: int = 0
     first: str = ""
     bad: list[Address] = field(default_factory=list)
+    read: list[Address] = field(default_factory=list)
+    """Found good by reading, for the ledger."""
 
     def fail(self, result: str, what: str, address: Address | None = None) -> None:
         self.first = self.first or what
@@ -168,10 +179,19 @@ class _SnapshotCheck:
         await pool.cpu(self._check_signature)
         await pool.disk(self._check_blobs)
         await self._check_chunks(await pool.disk(self._check_indexes))
+        await pool.disk(self._record)
         if findings.missing or findings.corrupt:
             self.proof = [level for level in self.proof if level == SIGNATURE]
         elif findings.unproven:
             self.proof.remove(CONTENT_ID)
+
+    def _record(self) -> None:
+        """Tell the ledger which chunks were read and good. A store that takes no writes is verified all the same."""
+        when = self._context.clock.now_ns() // 1_000_000_000
+        with contextlib.suppress(DatastoreReadOnly, NoSpace):
+            for start in range(0, len(self.findings.read), limits.PRESENCE_BATCH_IDS):
+                batch = self.findings.read[start : start + limits.PRESENCE_BATCH_IDS]
+                self._context.store.record_verified(batch, when)
 
     def _check_signature(self) -> None:
         """A signature that does not fit is corruption; one by a signer we cannot vouch for is only no proof."""
@@ -253,8 +273,10 @@ class _SnapshotCheck:
             findings.fail(run.bad[address], f"{run.bad[address]} chunk {address.id.hex()} ({place})", address)
         else:
             try:
-                findings.bytes += await self._context.pool.disk(_read_chunk, self._context, address)
+                stored_bytes = await self._context.pool.disk(_read_chunk, self._context, address)
+                findings.bytes += stored_bytes  # not in one line with the await: the sum belongs to several workers
                 run.good.add(address)
+                findings.read.append(address)
             except (ChunkNotFound, CorruptChunk) as error:
                 run.bad[address] = MISSING if isinstance(error, ChunkNotFound) else CORRUPT
                 findings.fail(run.bad[address], f"{error.message} ({place})", address)

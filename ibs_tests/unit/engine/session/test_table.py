@@ -135,7 +135,7 @@ async def test_any_call_keeps_the_lease(box: Box, datastore: Datastore) -> None:
     for call in (
         lambda: writer.send(b"x"),
         lambda: session.base_available("etc.tree"),
-        lambda: session.resumed_ids(),
+        session.resumed_ids,
         lambda: session.base_chunk(writer.id(b"data")),
         lambda: writer.append("etc.tree", [b"data"]),
         lambda: session.put_blob("a", b""),

@@ -1,0 +1,232 @@
+"""Verification: results, levels of proof, whom a bad chunk hurts, and what is never called corrupt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trio
+
+from ibs.core import limits, manifest
+from ibs.core.blob import HEADER_BYTES, BlobEncoder
+from ibs.core.ids import Address, chunk_id
+from ibs.core.keys import DataKeys
+from ibs.core.names import SnapshotName
+from ibs.engine.datastore import Datastore
+from ibs.engine.verify import VerifyProgress, VerifyRun, find_affected, verify_snapshot
+from ibs.errors import CorruptChunk, DatastoreOffline, NotFoundError
+from ibs.runtime.pool import ThreadPool
+from ibs_tests.support.engine import Box, address_of, backup, key_registry, snapshot_of, start
+
+KEYS = DataKeys.from_root(b"\7" * 32)
+CONTENT = {"etc.tree": [b"data", b"meta"], "disk.img": [b"block", b"", b"block"]}
+ALL = ["presence", "stored digest", "content id", "signature"]
+
+
+async def verify(datastore: Datastore, name: object, **options: object):  # type: ignore[no-untyped-def]
+    return await verify_snapshot(datastore, SnapshotName.parse(str(name)), **options)  # type: ignore[arg-type]
+
+
+async def test_a_good_snapshot(box: Box, datastore: Datastore) -> None:
+    result = await backup(datastore, CONTENT)
+    report = await verify(datastore, "host/web01", upid="UPID:9")
+    assert (report.snapshot, report.result, report.chunks, report.proof) == (result.snapshot, "OK", 3, ALL)
+    assert report.bytes == sum(info.stored_bytes for info in datastore.store.iterate())
+    assert (report.first_failure, report.bad_chunks, report.affected) == ("", [], [])
+    state = (await datastore.snapshots.load(snapshot_of(result))).state.verify
+    assert state is not None
+    assert (state.result, state.chunks, state.upid) == ("OK", 3, "UPID:9")
+    assert datastore.store.leases.names() == []
+    assert "verify.failed" not in box.kinds()
+    when = box.clock.now_ns() // 1_000_000_000
+    addresses = [info.address for info in datastore.store.iterate()]
+    assert datastore.store.verified(addresses) == [when] * 3
+
+
+async def test_encrypted_content_is_not_proven_without_the_key(box: Box) -> None:
+    box.keys = key_registry(KEYS)
+    datastore = await box.open()
+    result = await backup(datastore, {"etc.tree": [b"data", b"meta"]}, keys=KEYS)
+    report = await verify(datastore, result.snapshot)
+    # A client's signature proves membership of the key, which the server does not vouch for.
+    assert (report.result, report.proof) == ("OK", ["presence", "stored digest"])
+
+
+async def test_a_corrupt_chunk_is_named_with_everybody_it_hurts(box: Box, datastore: Datastore) -> None:
+    first = await backup(datastore, CONTENT)
+    second = await backup(datastore, {"etc.tree": [b"data", b"other"]}, group="host/db01", namespace="x")
+    await backup(datastore, {"etc.tree": [b"innocent"]}, group="host/ok")
+    box.spoil(b"data")
+    report = await verify(datastore, first.snapshot)
+    assert report.result == "CORRUPT"
+    for word in (chunk_id(b"data").hex(), first.snapshot, "etc.tree", "CORRUPT"):
+        assert word in report.first_failure
+    assert report.bad_chunks == [chunk_id(b"data").hex()]
+    assert report.affected == [first.snapshot, second.snapshot]
+    assert report.chunks == 3  # it went on to find all of them
+    assert report.proof == ["signature"]
+    assert "verify.failed" in box.kinds()
+    assert (await datastore.snapshots.load(snapshot_of(first))).verify_failed
+    assert (await start(datastore)).session.opened.bases == []
+
+
+async def test_a_missing_chunk(box: Box, datastore: Datastore) -> None:
+    result = await backup(datastore, CONTENT)
+    box.chunk_path(address_of(b"block")).unlink()
+    report = await verify(datastore, result.snapshot)
+    assert report.result == "MISSING"
+    assert "chunk not found" in report.first_failure
+    assert "disk.img" in report.first_failure
+    box.spoil(b"meta")
+    assert (await verify(datastore, result.snapshot)).result == "CORRUPT"  # the worse of the two
+
+
+async def test_wrong_content_under_a_right_digest(box: Box, datastore: Datastore) -> None:
+    """Whoever could write to the disk made a blob that is whole, with the id of another content."""
+    result = await backup(datastore, CONTENT)
+    lie = bytes(BlobEncoder().encode(b"lies", chunk_id(b"data")))
+    box.chunk_path(address_of(b"data")).write_bytes(lie)
+    assert len(lie) == HEADER_BYTES + 4
+    report = await verify(datastore, result.snapshot)
+    assert report.result == "CORRUPT"
+    with pytest.raises(CorruptChunk):
+        datastore.store.get(address_of(b"data"))  # it serves nobody any more
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "manifest.sig"])
+async def test_a_changed_manifest_or_signature(box: Box, datastore: Datastore, file: str) -> None:
+    result = await backup(datastore, CONTENT)
+    path = Path(box.path) / "ns" / result.snapshot / file
+    raw = path.read_bytes()
+    changed = raw.replace(b"test 1", b"test 2") if file == "manifest.json" else b"{}"
+    path.write_bytes(changed)
+    report = await verify(datastore, result.snapshot)
+    assert report.result == "CORRUPT"
+    assert "signature" in report.first_failure or "manifest.sig" in report.first_failure
+    assert "signature" not in report.proof
+
+
+async def test_a_foreign_signer_is_no_proof(box: Box, datastore: Datastore) -> None:
+    result = await backup(datastore, CONTENT)
+    folder = Path(box.path) / "ns" / result.snapshot
+    forged = manifest.sign((folder / "manifest.json").read_bytes(), b"x" * 32, "server")
+    (folder / "manifest.sig").write_bytes(manifest.encode_signature(forged))
+    report = await verify(datastore, result.snapshot)
+    assert (report.result, "signature" in report.proof) == ("OK", False)
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected"), [("flip", "CORRUPT"), ("gone", "MISSING"), ("swap", "CORRUPT"), ("torn", "CORRUPT")]
+)
+async def test_a_damaged_index(box: Box, datastore: Datastore, damage: str, expected: str) -> None:
+    result = await backup(datastore, CONTENT)
+    other = await backup(datastore, {"etc.tree": [b"x", b"y"]}, group="host/db01")
+    ns = Path(box.path) / "ns"
+    path = ns / result.snapshot / "etc.tree.idx"
+    raw = bytearray(path.read_bytes())
+    if damage == "gone":
+        path.unlink()
+    elif damage == "swap":
+        path.write_bytes((ns / other.snapshot / "etc.tree.idx").read_bytes())
+    elif damage == "torn":
+        path.write_bytes(raw[:-1])
+    else:
+        raw[270] ^= 1
+        path.write_bytes(raw)
+    report = await verify(datastore, result.snapshot)
+    assert (report.result, report.affected) == (expected, [])
+    assert "etc.tree" in report.first_failure
+
+
+@pytest.mark.parametrize(("damage", "expected"), [("gone", "MISSING"), ("flip", "CORRUPT")])
+async def test_a_damaged_blob(box: Box, datastore: Datastore, damage: str, expected: str) -> None:
+    writer = await start(datastore)
+    await writer.archive("etc.tree", [b"meta"])
+    await writer.put_blob("client.log", b"log")
+    result = await writer.commit()
+    path = Path(box.path) / "ns" / result.snapshot / "client.log"
+    path.unlink() if damage == "gone" else path.write_bytes(b"lag")
+    report = await verify(datastore, result.snapshot)
+    assert (report.result, "client.log" in report.first_failure) == (expected, True)
+
+
+async def test_what_is_not_there(datastore: Datastore) -> None:
+    with pytest.raises(NotFoundError):
+        await verify(datastore, "host/web01")
+
+
+async def test_a_run_reads_each_chunk_once(box: Box, datastore: Datastore) -> None:
+    names = [(await backup(datastore, CONTENT, group=f"host/h{number}")).snapshot for number in range(3)]
+    run = VerifyRun()
+    reports = [await verify(datastore, name, run=run) for name in names]
+    assert [report.bytes > 0 for report in reports] == [True, False, False]
+    assert [(report.chunks, report.result, report.proof) for report in reports] == [(3, "OK", ALL)] * 3
+    box.spoil(b"data")
+    run = VerifyRun()
+    reports = [await verify(datastore, name, run=run) for name in names]
+    assert [report.result for report in reports] == ["CORRUPT"] * 3
+
+
+async def test_a_disk_that_cannot_be_read_says_nothing_about_the_data(
+    datastore: Datastore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = await backup(datastore, CONTENT)
+
+    def gone(address: Address) -> bytes:
+        raise DatastoreOffline("s1", "the disk is gone")
+
+    monkeypatch.setattr(datastore.store, "get", gone)
+    with pytest.raises(DatastoreOffline):
+        await verify(datastore, result.snapshot)
+    assert (await datastore.snapshots.load(snapshot_of(result))).state.verify is None
+    assert datastore.readers.readers == []
+
+
+async def test_progress_and_bounds(box: Box) -> None:
+    box.pool = ThreadPool()
+    datastore = await box.open()
+    chunks = [bytes([number]) * 10 for number in range(50)]
+    result = await backup(datastore, {"etc.tree": chunks})
+    seen: list[VerifyProgress] = []
+
+    async def progress(now: VerifyProgress) -> None:
+        seen.append(now)
+
+    await verify(datastore, result.snapshot, progress=progress)
+    assert [now.done for now in seen] == list(range(1, 51))
+    assert seen[-1].total == 50
+
+
+async def test_cancellation_notes_nothing_and_keeps_no_lease(box: Box) -> None:
+    box.pool = ThreadPool()
+    datastore = await box.open()
+    result = await backup(datastore, {"etc.tree": [bytes([number]) * 10 for number in range(50)]})
+    with trio.CancelScope() as scope:
+
+        async def progress(now: VerifyProgress) -> None:
+            if now.done == 10:
+                scope.cancel()
+
+        await verify(datastore, result.snapshot, progress=progress)
+    assert scope.cancelled_caught
+    assert (await datastore.snapshots.load(snapshot_of(result))).state.verify is None
+    assert datastore.store.leases.names() == []
+
+
+async def test_a_long_verification_keeps_its_lease(box: Box, datastore: Datastore) -> None:
+    result = await backup(datastore, CONTENT)
+
+    async def progress(now: VerifyProgress) -> None:
+        box.clock.advance(limits.READER_IDLE_SECONDS_MAX + 1)
+        await datastore.expire()
+
+    assert (await verify(datastore, result.snapshot, progress=progress)).result == "OK"
+
+
+async def test_affected_by_domain(box: Box) -> None:
+    box.keys = key_registry(KEYS)
+    datastore = await box.open()
+    await backup(datastore, {"etc.tree": [b"same", b"m1"]})
+    secret = await backup(datastore, {"etc.tree": [b"same", b"m2"]}, keys=KEYS)
+    bad = Address(KEYS.fingerprint, KEYS.chunk_id(b"same"))
+    assert [str(name) for name in find_affected(datastore.context, [bad])] == [secret.snapshot]
