@@ -18,9 +18,13 @@ Points of the local store, in the order a chunk and a snapshot meet them:
     publish.manifest.done   it is visible, its folder not yet flushed
     remove.manifest         before a snapshot's manifest goes
     remove.files            before the rest of it goes
+    discard.sync            before the flush of snapshots removed since the last one
     discard.row             before rows of discarded chunks go
     discard.file            before each of their files goes
     get.read                before a chunk is read
+    recover.promote         opening: before each proven chunk moves to its final folder
+    recover.rebuild         opening: before the index is rebuilt
+    recover.sweep           opening: before a half-made snapshot goes
 """
 
 from __future__ import annotations

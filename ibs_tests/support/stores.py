@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
 from blake3 import blake3
 
 from ibs.core.blob import BlobEncoder
@@ -101,17 +104,84 @@ def flip(path: Path, at: int = -1) -> None:
     path.write_bytes(data)
 
 
-@contextmanager
-def small_tmpfs(folder: Path, *, size: int, inodes: int = 10_000) -> Iterator[Path]:
-    """A mounted tmpfs of `size` bytes. Needs root; raises OSError where mounting is not possible."""
-    folder.mkdir(exist_ok=True)
-    options = f"size={size},nr_inodes={inodes},mode=700"
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True, text=True, check=False
-    )
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise OSError(done.stderr.strip())
+        raise OSError(f"{command[0]}: {done.stderr.strip()}")
+
+
+@dataclass
+class SmallDisk:
+    """A small file system of its own, to fill up or to cut the power of. Needs root; else OSError."""
+
+    kind: str
+    folder: Path
+    size: int
+    inodes: int = 0
+
+    @property
+    def mounted(self) -> Path:
+        return self.folder / "mnt"
+
+    def make(self) -> SmallDisk:
+        self.mounted.mkdir(parents=True)
+        if self.kind != "tmpfs":
+            image = self.folder / "image"
+            with image.open("wb") as file:
+                file.truncate(self.size)
+            options = ["-N", str(self.inodes)] if self.inodes else []
+            _run(f"mkfs.{self.kind}", "-q", *options, str(image))
+        self.mount()
+        return self
+
+    def mount(self) -> None:
+        if self.kind == "tmpfs":
+            inodes = f",nr_inodes={self.inodes}" if self.inodes else ""
+            _run("mount", "-t", "tmpfs", "-o", f"size={self.size}{inodes},mode=700", "tmpfs", str(self.mounted))
+        else:
+            _run("mount", "-o", "loop", str(self.folder / "image"), str(self.mounted))
+
+    def unmount(self) -> None:
+        _run("umount", str(self.mounted))
+
+    def cut_power(self) -> None:
+        """From now on nothing reaches the disk: neither data nor the file system's journal. Every call fails."""
+        _run("xfs_io", "-x", "-c", "shutdown", str(self.mounted))
+
+    def fill(self, *, inodes: bool = False) -> None:
+        """Use up every byte, or every inode, that is left."""
+        foreign = self.mounted / "foreign"
+        foreign.mkdir(exist_ok=True)
+        number = len(list(foreign.iterdir()))
+        try:
+            while inodes:
+                (foreign / f"f{number}").touch()
+                number += 1
+        except OSError:
+            return
+        for size in (1 << 16, 4096, 512):
+            with (foreign / f"f{number}-{size}").open("wb", buffering=0) as file:
+                try:
+                    while file.write(b"x" * size) == size:
+                        pass
+                    os.fsync(file.fileno())
+                except OSError:
+                    pass
+
+    def empty(self) -> None:
+        """Give back what `fill` took."""
+        shutil.rmtree(self.mounted / "foreign")
+
+
+@contextmanager
+def small_disk(kind: str, folder: Path, *, size: int, inodes: int = 0) -> Iterator[SmallDisk]:
+    """A mounted `SmallDisk`. Skips the test, with the reason, where none can be had."""
+    disk = SmallDisk(kind, folder, size, inodes)
     try:
-        yield folder
+        disk.make()
+    except OSError as error:
+        pytest.skip(f"no {kind} can be mounted here: {error}")
+    try:
+        yield disk
     finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
+        subprocess.run(["umount", "-l", str(disk.mounted)], check=False, capture_output=True)

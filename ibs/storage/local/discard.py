@@ -28,6 +28,8 @@ class Discarder:
 
     def discard(self, addresses: Sequence[Address]) -> int:
         """See ChunkStore.discard. *Cancellation*: by batch; what a batch began is finished."""
+        if self.held.manifests_removed:
+            self._flush_removals()
         freed = 0
         for batch in batched(addresses, limits.STORE_DISCARD_BATCH_CHUNKS):
             with self.held.writing("deleting chunks"), self.held.shards.holding([address.id for address in batch]):
@@ -39,6 +41,16 @@ class Discarder:
         self.held.room.forget()
         self.held.reserve.fill()
         return freed
+
+    def _flush_removals(self) -> None:
+        """A manifest that the power brings back must not find its chunks gone (PROTOCOLS 11)."""
+        with self.held.writing("flushing removed snapshots"):
+            self.held.manifests_removed = False
+            try:
+                self.held.flusher.flush("discard.sync")
+            except BaseException:
+                self.held.manifests_removed = True
+                raise
 
     def _remove_files(self, address: Address) -> int:
         name = chunk_name(address)

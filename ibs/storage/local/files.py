@@ -11,9 +11,10 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from ibs.errors import FormatError
+from ibs.storage.hooks import no_hook
 from ibs.storage.local.layout import DIR_MODE, FILE_MODE, TEMPORARY
 
 Buffer = bytes | bytearray | memoryview
@@ -91,19 +92,30 @@ def temporary_name(name: str) -> str:
     return f"{TEMPORARY}{secrets.token_hex(6)}-{name}"
 
 
-def replace(name: str, data: Buffer, *, dir_fd: int) -> None:
+def replace(name: str, data: Buffer, *, dir_fd: int, step: Callable[[str], None] = no_hook) -> None:
     """Write or overwrite a file so that readers see the old or the new one, whole.
 
+    `step` is called with `temp`, `rename` and `done` before the temporary file, the rename, and the last flush.
     *Durability*: when it returns the new one is durable, name and bytes.
     """
     temporary = temporary_name(name)
-    write_new(temporary, data, dir_fd=dir_fd, durable=True)
+    step("temp")
+    fd = os.open(temporary, _NEW, FILE_MODE, dir_fd=dir_fd)
     try:
-        os.rename(temporary, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
-    except BaseException:
-        unlink_quietly(temporary, dir_fd=dir_fd)
-        raise
-    os.fsync(dir_fd)
+        try:
+            write_all(fd, data)
+            os.fsync(fd)
+            step("rename")
+            os.rename(temporary, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+        except BaseException:
+            unlink_quietly(temporary, dir_fd=dir_fd)
+            raise
+        step("done")
+        os.fsync(dir_fd)
+        # XFS: flushing a folder of a file system that has shut down succeeds; flushing a file tells the truth.
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def open_file(name: str, *, dir_fd: int) -> int:

@@ -88,6 +88,7 @@ class Held:
     prefixes: Prefixes
     shards: ShardLocks = field(default_factory=ShardLocks)
     arrivals: int = -1
+    manifests_removed: bool = False  # since the last flush of everything; see `Discarder`
 
     @property
     def arrivals_path(self) -> str:

@@ -22,7 +22,7 @@ from ibs.storage.local.held import Folders, Held, Prefixes
 from ibs.storage.local.layout import Generation, Owner
 from ibs.storage.local.recover import Recovery, open_index, remove_index
 from ibs.storage.local.space import Reserve, Room
-from ibs.storage.local.trouble import border
+from ibs.storage.local.trouble import border, is_full
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,18 +130,35 @@ def _recover(held: Held, boot_id: str) -> tuple[ChunkDb, Recovered]:
     except DatastoreReadOnly:  # the disk lost what was written; it can still be read
         return _scratch_index(held), Recovered(clean=False, index_rebuilt=True)
     swept = 0 if clean else recovery.sweep_litter()
-    db = held.reserve.retrying(lambda: open_index(held.folders.meta))
+    db, rebuilt = _index(recovery, before, promoted)
     try:
-        stale = bool(promoted) or not before.clean or db.generation != before.generation
-        if stale:
-            db = _rebuild(recovery, db, promoted)
-        held.reserve.retrying(lambda: db.set_generation(held.epoch))
         held.reserve.retrying(held.open_arrivals)
     except BaseException:
         db.close()
         raise
     held.reserve.fill()
-    return db, Recovered(clean, len(promoted), swept, stale)
+    return db, Recovered(clean, len(promoted), swept, rebuilt)
+
+
+def _index(recovery: Recovery, before: Generation, promoted: set[str]) -> tuple[ChunkDb, bool]:
+    """The chunk index, whole for this generation, and whether it had to be rebuilt."""
+    held = recovery.held
+    try:
+        db = held.reserve.retrying(lambda: open_index(held.folders.meta))
+        try:
+            stale = bool(promoted) or not before.clean or db.generation != before.generation
+            if stale:
+                db = _rebuild(recovery, db, promoted)
+            held.reserve.retrying(lambda: db.set_generation(held.epoch))
+        except BaseException:
+            db.close()
+            raise
+        return db, stale
+    except (OSError, sqlite3.Error) as error:
+        if not is_full(error):
+            raise
+    # No room even for the index of what is there: deleting must work all the same. The next open rebuilds it.
+    return _scratch_index(held), True
 
 
 def _rebuild(recovery: Recovery, db: ChunkDb, promoted: set[str]) -> ChunkDb:
@@ -165,7 +182,7 @@ def _rebuild(recovery: Recovery, db: ChunkDb, promoted: set[str]) -> ChunkDb:
 
 
 def _scratch_index(held: Held) -> ChunkDb:
-    """An index outside the store, gone with the process, for one that takes no writes."""
+    """An index outside the store, gone with the process, for one that takes no writes or has no room."""
     db = ChunkDb("")
     try:
         db.rebuild(Recovery(held).scan(db.domains(), set()), held.epoch)

@@ -101,13 +101,7 @@ class Publisher:
     def _place_last(self, name: str, content: bytes, folder: int) -> None:
         held = self.held
         held.flusher.check()  # another's flush may have failed since ours
-        temporary = files.temporary_name(name)
-        held.hook("publish.manifest.temp")
-        files.write_new(temporary, content, dir_fd=folder, durable=True)
-        held.hook("publish.manifest.rename")
-        os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
-        held.hook("publish.manifest.done")
-        os.fsync(folder)
+        files.replace(name, content, dir_fd=folder, step=lambda step: held.hook(f"publish.manifest.{step}"))
 
     def _undo(self, name: str, parent: int) -> None:
         """Take back what was placed, the manifest first. What cannot be taken back goes at the next open."""

@@ -71,6 +71,16 @@ def final_path(name: str) -> str:
     return f"{name[:4]}/{name}"
 
 
+def is_named(fd: int, path: str, dir_fd: int) -> bool:
+    """Whether `path` means the file behind `fd`."""
+    seen = os.fstat(fd)
+    try:
+        now = os.stat(path, dir_fd=dir_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return (now.st_dev, now.st_ino) == (seen.st_dev, seen.st_ino)
+
+
 def whole_on_disk(dir_fd: int, path: str, address: Address) -> bool:
     """Whether the disk itself gives this chunk back whole. Raises OSError, FormatError."""
     fd = files.open_file(path, dir_fd=dir_fd)
@@ -172,35 +182,45 @@ class Reader:
             if not why:
                 return data
         with self.held.shards.holding([address.id]):
-            entry = self.ledger.received(address)
-            if not self._still_named(fd, chunk_name(address), entry):
+            if not self._put_aside_if_named(fd, address):
                 return None
-            self._put_aside(address, entry)
         raise CorruptChunk(address.id.hex(), why)
 
-    def _still_named(self, fd: int, name: str, entry: Received | None) -> bool:
-        """Whether the chunk's name means the file behind `fd`. The caller holds the shard lock."""
-        seen = os.fstat(fd)
-        place = (self.held.arrivals, name) if entry is not None else (self.held.folders.chunks, final_path(name))
-        try:
-            now = os.stat(place[1], dir_fd=place[0], follow_symlinks=False)
-        except FileNotFoundError:
+    def _put_aside_if_named(self, fd: int, address: Address) -> bool:
+        """Put the corrupt file behind `fd` aside if the chunk still names it. The caller holds the shard lock."""
+        entry = self.ledger.received(address)
+        name = chunk_name(address)
+        if is_named(fd, final_path(name), self.held.folders.chunks):
+            self._put_aside(address, entry)
+        elif entry is None or not is_named(fd, name, self.held.arrivals):
             return False
-        return (now.st_dev, now.st_ino) == (seen.st_dev, seen.st_ino)
+        elif files.exists(final_path(name), dir_fd=self.held.folders.chunks):
+            self._drop_received(entry)
+        else:
+            self._put_aside(address, entry)
+        return True
 
     def _put_aside(self, address: Address, entry: Received | None) -> None:
-        """Mark a chunk bad and rename its file `.bad`. The caller holds its shard lock.
+        """Mark a chunk bad and rename what it has of files to `.bad`. The caller holds its shard lock.
 
         The mark in memory comes first and always holds; where index or file system take no writes, the next open
         finds the same bytes under the same name and the next reader marks them again.
         """
         name = chunk_name(address)
         held = self.held
+        places = [(held.folders.chunks, final_path(name))]
         if entry is not None:
             self.ledger.drop(entry)
+            places.insert(0, (held.arrivals, name))
         with contextlib.suppress(OSError, sqlite3.Error):
             self.ledger.mark(address, RowState.BAD)
             held.prefixes.ensure(name[:4])
-            source = (held.arrivals, name) if entry is not None else (held.folders.chunks, final_path(name))
-            os.rename(source[1], final_path(name) + BAD_SUFFIX, src_dir_fd=source[0], dst_dir_fd=held.folders.chunks)
+            for dir_fd, path in places:
+                with contextlib.suppress(FileNotFoundError):
+                    os.rename(path, final_path(name) + BAD_SUFFIX, src_dir_fd=dir_fd, dst_dir_fd=held.folders.chunks)
             held.flusher.folder(f"{CHUNKS}/{name[:4]}")
+
+    def _drop_received(self, entry: Received) -> None:
+        """A received chunk is corrupt, but an older one is in its place: that one counts again, with its mark."""
+        self.ledger.drop(entry)
+        files.unlink_quietly(entry.name, dir_fd=self.held.arrivals)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from itertools import count
+from typing import Final
 
 from ibs.core import limits
 from ibs.core.blob import check_blob
@@ -16,8 +17,12 @@ from ibs.errors import CorruptChunk, FormatError, UsageError
 from ibs.ports.chunkstore import Address, PutOutcome
 from ibs.storage.local import files
 from ibs.storage.local.held import Held
-from ibs.storage.local.layout import FILE_MODE, TEMPORARY, chunk_name
+from ibs.storage.local.layout import CHUNKS, FILE_MODE, TEMPORARY, chunk_name
 from ibs.storage.local.ledger import Ledger, Received
+from ibs.storage.local.reader import final_path
+
+FOLDER_BYTES: Final = 4096
+"""What a new folder costs on most file systems."""
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -50,15 +55,17 @@ class Receiver:
         """None when a whole copy is there; else whether something unusable is (or should be) in its place."""
         entry = self.ledger.received(address)
         if entry is not None:
-            whole = not entry.suspect and self._whole(self.held.arrivals, name, address, size)
+            if entry.suspect:
+                return True
+            whole = self._whole(self.held.arrivals, name, address, size)
+            if whole is None:  # promoted a moment ago, or lost
+                whole = self._whole(self.held.folders.chunks, final_path(name), address, size)
             return None if whole else True
-        mark = self.ledger.mark_of(address)
-        if mark is not None:
+        if self.ledger.mark_of(address) is not None:
             return True
-        prefix = name[:4]
-        if not self.held.prefixes.there(prefix):
+        if not self.held.prefixes.there(name[:4]):
             return False
-        whole = self._whole(self.held.folders.chunks, f"{prefix}/{name}", address, size)
+        whole = self._whole(self.held.folders.chunks, final_path(name), address, size)
         return None if whole else whole is not None
 
     def _whole(self, dir_fd: int, path: str, address: Address, size: int) -> bool | None:
@@ -78,8 +85,13 @@ class Receiver:
 
     def _write(self, name: str, view: memoryview) -> None:
         held = self.held
-        new_folder = not held.prefixes.there(name[:4])
-        held.room.take(len(view), 2 if new_folder else 1)
+        if held.prefixes.there(name[:4]):
+            held.room.take(len(view), 1)
+        else:
+            # Made now, so that a chunk once received never lacks room for its folder when it is promoted.
+            held.room.take(len(view) + FOLDER_BYTES, 2)
+            held.prefixes.ensure(name[:4])
+            held.flusher.folder(CHUNKS)
         temporary = f"{TEMPORARY}{next(self._numbers)}"
         try:
             self._write_temporary(temporary, view)

@@ -94,6 +94,7 @@ class Recovery:
         held = self.held
         if not held.flusher.whole:
             files.sync_file(name, dir_fd=folder)
+        held.hook("recover.promote")
         held.reserve.retrying(lambda: held.prefixes.ensure(name[:4]))
         held.reserve.retrying(
             lambda: os.rename(name, final_path(name), src_dir_fd=folder, dst_dir_fd=held.folders.chunks)
@@ -142,6 +143,7 @@ class Recovery:
 
     def rebuild(self, db: ChunkDb, healed: set[str]) -> None:
         """Make the index say what the folders hold; settle bad marks on files that are there under their own name."""
+        self.held.hook("recover.rebuild")
         db.rebuild(self.scan(db.domains(), healed), self.held.epoch)
         for row in list(db.marked()):
             path = final_path(chunk_name(row.address))
@@ -183,6 +185,7 @@ class Recovery:
             if files.exists(MANIFEST, dir_fd=fd):
                 _remove_temporary(fd)
                 return 0
+        self.held.hook("recover.sweep")
         self.held.reserve.retrying(lambda: files.remove_dir(name, dir_fd=folder))
         return 1
 

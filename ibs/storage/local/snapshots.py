@@ -152,7 +152,8 @@ class SnapshotFiles:
     def remove(self, folder: str) -> None:
         """Remove a snapshot: its manifest first and durably, then the rest. Raises NotFoundError.
 
-        Stopped half way, the snapshot no longer exists; what is left of it goes when the store is opened next.
+        Chunks that only it named may be discarded afterwards: `discard` flushes everything first. Stopped half way,
+        the snapshot no longer exists; what is left of it goes when the store is opened next.
         Works on a full disk.
         """
         if parse_folder(folder)[2] is None:
@@ -167,6 +168,7 @@ class SnapshotFiles:
                     os.fsync(fd)
             except FileNotFoundError as error:
                 raise NotFoundError(f"snapshot {folder} does not exist") from error
+            self.held.manifests_removed = True
             self.held.hook("remove.files")
             self.held.reserve.retrying(lambda: files.remove_dir(name, dir_fd=parent))
             os.fsync(parent)

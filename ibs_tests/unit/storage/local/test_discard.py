@@ -7,10 +7,11 @@ import sqlite3
 import pytest
 
 from ibs.core import limits
-from ibs.errors import FailedError
+from ibs.core.names import Group, Namespace
+from ibs.errors import DatastoreReadOnly, FailedError
 from ibs.ports.chunkstore import Address, ChunkState
 from ibs.storage.wrap.faults import Plan
-from ibs_tests.support.stores import StoreBox, make_blob
+from ibs_tests.support.stores import SNAPSHOT, StoreBox, make_blob, publish
 
 
 def test_the_row_goes_before_the_file(box: StoreBox) -> None:
@@ -89,3 +90,27 @@ def test_a_full_disk_costs_the_reserve_which_is_refilled(box: StoreBox, monkeypa
     assert store.discard([address]) == len(blob)
     assert len(released[0]) == 1 + limits.STORE_RESERVE_INODES
     assert sorted(os.listdir(box.path / ".ibs" / "reserve")) == released[0]
+
+
+def test_removed_snapshots_are_flushed_before_their_chunks_go(box: StoreBox) -> None:
+    plan = Plan()
+    store = box.open(hook=plan)
+    blobs = [make_blob(n) for n in range(3)]
+    for blob in blobs:
+        store.put(*blob)
+    publish(store)
+    store.discard([blobs[0][0]])
+    assert plan.passed["discard.sync"] == 0, "nothing was removed yet"
+    store.snapshots.remove(SNAPSHOT)
+    plan.fail("discard.sync")
+    with pytest.raises(DatastoreReadOnly):
+        store.discard([blobs[1][0]])
+    assert store.get(blobs[1][0]) == blobs[1][1]
+    store = box.reopen(store, hook=plan)
+    store.discard([blobs[1][0]])
+    store.snapshots.write_group_owner(Namespace(), Group("host", "web01"), b"{}")
+    publish(store)
+    store.snapshots.remove(SNAPSHOT)
+    store.discard([blobs[2][0]])
+    store.discard([blobs[2][0]])
+    assert plan.passed["discard.sync"] == 2

@@ -193,4 +193,4 @@ def test_file_by_file_every_folder_and_file_is_flushed_before_the_manifest(
     prefix = address.id.hex()[:4]
     wanted = {"ns", "ns/host", "ns/host/web01", f"ns/{SNAPSHOT}", f"ns/{SNAPSHOT}/a.idx", f"ns/{SNAPSHOT}/log.blob"}
     assert wanted | {f"chunks/{prefix}", "chunks", f"chunks/incoming/{store.epoch}"} <= before
-    assert synced[-1] == f"ns/{SNAPSHOT}"
+    assert synced[-2:] == [f"ns/{SNAPSHOT}", f"ns/{SNAPSHOT}/manifest.json"]

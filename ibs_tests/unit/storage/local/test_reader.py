@@ -233,3 +233,44 @@ def test_too_many_marks_stop_writing_but_not_reading(box: StoreBox, monkeypatch:
             store.get(make_blob(number)[0])
     assert store.status == ("read-only", "more than 3 chunks are bad or missing; repair it, or restore a replica")
     assert store.get(address) == blob
+
+
+def test_a_corrupt_new_body_does_not_take_the_old_chunk_with_it(box: StoreBox) -> None:
+    store = box.open()
+    address, blob = durable(store)
+    store.mark_suspect(address)
+    store.put(address, blob)
+    flip(box.incoming()[0])
+    with pytest.raises(CorruptChunk):
+        store.get(address)
+    assert store.get(address) == blob, "it is still served"
+    assert store.unavailable() == {address}, "and still suspect"
+
+
+def test_a_chunk_marked_bad_is_put_aside_wherever_it_lies(box: StoreBox) -> None:
+    store = box.open()
+    address, blob = durable(store)
+    store.mark_suspect(address)
+    store.put(address, blob)
+    store.mark_bad(address)
+    with pytest.raises(CorruptChunk):
+        store.get(address)
+    assert box.incoming() == []
+    assert [path.name for path in bad_path(box, address).parent.iterdir()] == [bad_path(box, address).name]
+
+
+def test_a_chunk_found_corrupt_between_promotion_and_record_is_set_aside(box: StoreBox) -> None:
+    plan = Plan()
+    store = box.open(hook=plan)
+    address, blob = make_blob(1)
+
+    def look() -> None:
+        flip(box.chunk_path(address))
+        with pytest.raises(CorruptChunk):
+            store.get(address)
+
+    plan.at("barrier.record", look)
+    store.put(address, blob)
+    assert store.barrier() == 0
+    assert store.info([address])[0].state is ChunkState.BAD
+    assert bad_path(box, address).exists()

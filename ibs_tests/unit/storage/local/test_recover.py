@@ -176,7 +176,6 @@ def test_an_interrupted_recovery_is_simply_run_again(box: StoreBox) -> None:
     store.close(clean=False)
     name = blobs[0][0].id.hex()
     # killed after one rename: that chunk is in its folder, the others are still incoming, the index knows none
-    box.chunk_path(blobs[0][0]).parent.mkdir()
     (box.path / "chunks" / "incoming" / "1" / name).rename(box.chunk_path(blobs[0][0]))
     store = box.open()
     assert store.recovered.chunks_promoted == 4
