@@ -163,7 +163,8 @@ STORE_FLOOR_SHARE = 100
 STORE_SPACE_GRANT_BYTES_MAX = 256 * MIB
 """Writers look at the file system's free space again after this much, or after a quarter of what was free."""
 STORE_RESERVE_BYTES_MAX = 16 * MIB
-STORE_RESERVE_SHARE = 400
+STORE_RESERVE_SHARE = 50
+"""The reserve is 1/50 of the file system, or the figure above where that is smaller."""
 STORE_RESERVE_INODES = 16
 STORE_RECORD_BYTES_MAX = 64 * KIB
 STORE_STATE_BYTES_MAX = 1 * MIB
@@ -252,6 +253,8 @@ RECORDS_MEMORY_BYTES = 8 * MIB
 SCHEDULE_LOOK_SECONDS_MAX = 60.0
 """How long the scheduler sleeps at most before it looks at the wall clock again."""
 NOTIFY_RETRY_SECONDS = 5.0
+SESSION_HINTS_MAX = 4096
+VERIFY_PROGRESS_CHUNKS = 16
 
 # --- identities and certificates ---
 PRIVATE_FILE_BYTES_MAX = 64 * KIB
