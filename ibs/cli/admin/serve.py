@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from ibs import app
 from ibs.cli.common import fail
 from ibs.errors import IbsError
 from ibs.runtime.settings import load_settings
@@ -25,6 +24,8 @@ def serve(
 
     Makes its certificate and first token at the first start, and prints the fingerprint that clients pin.
     """
+    from ibs import app  # noqa: PLC0415 - the server's code is loaded to serve only; other commands start faster
+
     try:
         settings = load_settings(config=config, state_dir=state_dir, log_dir=log_dir, listen=listen)
         status = app.run(settings)

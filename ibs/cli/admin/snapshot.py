@@ -7,21 +7,12 @@ from typing import Annotated
 import typer
 
 from ibs.cli.admin.datastore import StoreArgument
+from ibs.cli.columns import SNAPSHOT_COLUMNS
 from ibs.cli.common import ServerOption, StateDirOption, administrator, app, example, run
-from ibs.cli.output import Column, Output, OutputOption, print_rows, state_text
-from ibs.units import format_bytes
+from ibs.cli.output import Output, OutputOption, print_rows
 from ibs.wire.datastore import SnapshotView
 
 root = app("snapshot", "Snapshots in a datastore.")
-
-SNAPSHOT_COLUMNS = (
-    Column("SNAPSHOT", lambda row: row.snapshot),
-    Column("SIZE", lambda row: format_bytes(row.plain_bytes), right=True),
-    Column("ARCHIVES", lambda row: " ".join(archive.name for archive in row.archives)),
-    Column("WARNINGS", lambda row: str(row.warnings or ""), right=True),
-    Column("VERIFIED", lambda row: state_text(row.verify) if row.verify else "never"),
-    Column("OWNER", lambda row: row.owner),
-)
 
 
 @root.command("list", epilog=example("ironcore-backup snapshot list ibs-primary"))

@@ -6,7 +6,12 @@ from typing import Annotated
 
 import typer
 
-from ibs.cli.client import backup, diff, login, restore, snapshot
+from ibs.cli.client.backup import backup as backup_command
+from ibs.cli.client.diff import diff as diff_command
+from ibs.cli.client.login import login as login_command
+from ibs.cli.client.login import logout as logout_command
+from ibs.cli.client.restore import restore as restore_command
+from ibs.cli.client.snapshot import root as snapshots
 from ibs.cli.common import app, example, main_of
 from ibs.version import PRODUCT, VERSION
 
@@ -34,14 +39,14 @@ def _root(
 
 
 root.command("login", epilog=example("ironcore-backup-client login --repository backup@ibs!web01@backup.example:main"))(
-    login.login
+    login_command
 )
-root.command("logout", epilog=example("ironcore-backup-client logout --repository backup.example:main"))(login.logout)
+root.command("logout", epilog=example("ironcore-backup-client logout --repository backup.example:main"))(logout_command)
 root.command("backup", epilog=example("ironcore-backup-client backup etc.tree:/etc disk.img:/dev/vg0/snap"))(
-    backup.backup
+    backup_command
 )
-root.command("restore", epilog=example("ironcore-backup-client restore host/web01 etc.tree /tmp/etc"))(restore.restore)
-root.command("diff", epilog=example("ironcore-backup-client diff host/web01 etc.tree --path /etc"))(diff.diff)
-root.add_typer(snapshot.root)
+root.command("restore", epilog=example("ironcore-backup-client restore host/web01 etc.tree /tmp/etc"))(restore_command)
+root.command("diff", epilog=example("ironcore-backup-client diff host/web01 etc.tree --path /etc"))(diff_command)
+root.add_typer(snapshots)
 
 main = main_of(root)

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 import typer
 
-from ibs.cli.admin.snapshot import SNAPSHOT_COLUMNS
 from ibs.cli.client.connection import (
     ArchiveArgument,
     NamespaceOption,
@@ -16,6 +15,7 @@ from ibs.cli.client.connection import (
     snapshot_name,
 )
 from ibs.cli.client.entries import ENTRY_COLUMNS, entry_row
+from ibs.cli.columns import SNAPSHOT_COLUMNS
 from ibs.cli.common import app, example, run
 from ibs.cli.output import Output, OutputOption, print_facts, print_rows, state_text
 from ibs.client.restore.view import archive_path, list_entries, open_tree
