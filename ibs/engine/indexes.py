@@ -46,17 +46,18 @@ def linked_index(folder: WorkFolder, name: str) -> StoredIndex:
     Raises NotFoundError; FormatError when header or records do not match their digests.
     """
     content = folder.read(name, length=limits.INDEX_FILE_BYTES_MAX + 1)
-    return _parsed(content, f"{folder.path}/{name}")
+    return parse_index(content, f"{folder.path}/{name}")
 
 
 def snapshot_index(files: SnapshotFiles, folder: str, archive: str) -> StoredIndex:
     """The index of an archive in a snapshot's folder. Raises as `linked_index` does."""
     name = f"{archive}.idx"
     content = files.read(folder, name, limit=limits.INDEX_FILE_BYTES_MAX)
-    return _parsed(content, f"{folder}/{name}")
+    return parse_index(content, f"{folder}/{name}")
 
 
-def _parsed(content: bytes, where: str) -> StoredIndex:
+def parse_index(content: bytes, where: str) -> StoredIndex:
+    """An index from its whole content. Raises FormatError naming `where`."""
     try:
         if len(content) > limits.INDEX_FILE_BYTES_MAX:
             raise FormatError(f"the index has more than {limits.INDEX_FILE_BYTES_MAX} bytes")

@@ -1,8 +1,8 @@
 """Reading snapshots under a lease: the use case behind every restore.
 
-Used by `engine`, `services` and `control` as `Datastore.readers`. PROTOCOLS 11: a reader's index files are hard-linked
-under `.ibs/leases/<id>/`, which keeps their chunks alive until the lease is closed or expires. A reader gives out only
-chunks that its snapshot's indexes name.
+Used by `engine`, `services` and `control` as `Datastore.readers`. PROTOCOLS 11: a read lease keeps the
+chunks of the snapshot alive until it is closed or expires. A reader gives out only chunks that its snapshot's indexes
+name.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from ibs.core import limits
 from ibs.core.access import owns
 from ibs.core.ids import ID_BYTES
 from ibs.core.index import IdLookup
-from ibs.core.names import Namespace, SnapshotName, check_blob_name, format_time
+from ibs.core.names import Namespace, SnapshotName, format_time
 from ibs.engine.context import StoreContext
 from ibs.engine.folders import StoredSnapshot
-from ibs.engine.indexes import linked_index
+from ibs.engine.leases import Lease, LeaseRecord
 from ibs.errors import (
     BusyError,
     ChunkNotFound,
@@ -34,10 +34,7 @@ from ibs.errors import (
     UsageError,
 )
 from ibs.ports.chunkstore import Address
-from ibs.storage.local.workfolder import WorkFolder
 from ibs.wire.reader import ReaderClose, ReaderOpen, ReaderOpened
-
-LEASE_FILE = "lease.json"
 
 
 class ReaderObserver(Protocol):
@@ -50,17 +47,6 @@ class ReaderObserver(Protocol):
     async def ended(self, status: str, warnings: int, message: str) -> None:
         """`status` is OK, WARNING, FAILED or CANCELLED."""
         ...
-
-
-class Lease(msgspec.Struct, frozen=True, kw_only=True):
-    """`lease.json`: whose lease it is, for people who look at the folder."""
-
-    format: int = 1
-    snapshot: str
-    auth_id: str
-    purpose: str
-    opened: str
-    upid: str
 
 
 @dataclass(frozen=True)
@@ -80,7 +66,7 @@ class Reader:
         context: StoreContext,
         auth_id: str,
         stored: StoredSnapshot,
-        folder: WorkFolder,
+        lease: Lease,
         opened: ReaderOpened,
         *,
         observer: ReaderObserver | None,
@@ -91,7 +77,7 @@ class Reader:
         self.touched = context.clock.monotonic()
         self.over = False
         self._context = context
-        self._folder = folder
+        self._lease = lease
         self._observer = observer
         self._parts: list[_Part] | None = None
         self._parts_lock = trio.Lock()
@@ -116,7 +102,7 @@ class Reader:
         """`count` bytes of it from `offset`, for streaming; fewer at its end."""
         self._size_of(name)
         with self.held():
-            return await self._context.pool.disk(lambda: self._folder.read(name, offset=offset, length=count))
+            return await self._context.pool.disk(self._lease.read, name, offset, count)
 
     def _size_of(self, name: str) -> int:
         """Bytes of a file as the manifest lists it. Raises NotFoundError."""
@@ -195,7 +181,7 @@ class Reader:
     def _look_up(self) -> list[_Part]:
         parts = []
         for archive in self.stored.manifest.archives:
-            index = linked_index(self._folder, f"{archive.name}.idx")
+            index = self._lease.index(archive.name)
             parts.append(_Part(archive.name, index.header.domain, IdLookup(index.stored_ids)))
         return parts
 
@@ -218,9 +204,9 @@ class Reader:
             return
         self.over, self._why = True, request.message or f"it was closed ({request.status})"
         with trio.CancelScope(shield=True):
-            # Reads under way hold descriptors of their own or fail; nothing they return is wrong.
+            # Reads under way are finished or fail; nothing they return is wrong.
             try:
-                await self._context.pool.disk(self._context.store.leases.remove, self.reader_id)
+                await self._context.pool.disk(self._lease.release)
             finally:
                 if self._observer is not None:
                     await self._observer.ended(request.status, request.warnings, request.message)
@@ -263,16 +249,18 @@ class ReaderTable:
             )
         self._opening += 1
         try:
-            lease = Lease(
+            record = LeaseRecord(
                 snapshot="",
                 auth_id=auth_id,
                 purpose=request.purpose[:64],
                 opened=format_time(self._context.clock.now()),
                 upid=upid,
             )
-            stored, folder = await self._context.pool.disk(self._take, name, None if everything else auth_id, lease)
+            reader_id = self._context.new_id()
+            owner = None if everything else auth_id
+            stored, lease = await self._context.pool.disk(self._take, name, owner, reader_id, record)
             opened = ReaderOpened(
-                reader_id=folder.name,
+                reader_id=reader_id,
                 upid=upid,
                 snapshot=str(stored.name),
                 manifest=stored.manifest_bytes.decode(),
@@ -281,41 +269,40 @@ class ReaderTable:
             )
             if self._closing:  # the datastore is being closed since; the lease goes when it is opened next
                 raise BusyError(self._closing)
-            reader = Reader(self._context, auth_id, stored, folder, opened, observer=observer)
+            reader = Reader(self._context, auth_id, stored, lease, opened, observer=observer)
             self._readers[reader.reader_id] = reader
             return reader
         finally:
             self._opening -= 1
 
-    def _take(self, name: SnapshotName, owner: str | None, lease: Lease) -> tuple[StoredSnapshot, WorkFolder]:
-        """Link first, then look: if the snapshot still exists after that, the lease protects all of it."""
-        folders, leases = self._context.folders, self._context.store.leases
+    def _take(
+        self, name: SnapshotName, owner: str | None, reader_id: str, record: LeaseRecord
+    ) -> tuple[StoredSnapshot, Lease]:
+        """Pin first, then look: if the snapshot still exists after that, the lease protects all of it."""
+        context, folders = self._context, self._context.folders
         found = folders.resolve(name)
         if owner is not None:
             whose = folders.owner(found.namespace, found.group)
             if not whose or not owns(owner, whose):
                 raise NotFoundError(f"snapshot {name} not found")
         stored = folders.load(found)
-        folder = leases.create(self._context.new_id())
+        record = msgspec.structs.replace(record, snapshot=str(found))
+        lease = context.leases.take(context.store, stored, reader_id, record)
         try:
-            folder.write(LEASE_FILE, msgspec.json.encode(msgspec.structs.replace(lease, snapshot=str(found))))
-            for archive in stored.manifest.archives:
-                folder.link(stored.folder, f"{archive.name}.idx", as_name=f"{archive.name}.idx")
-                # A deletion under way that read the leases before us hears of these chunks at the gate.
-                self._announce(folder, f"{archive.name}.idx")
-            for blob in stored.manifest.blobs:
-                folder.link(stored.folder, check_blob_name(blob.name), as_name=blob.name)
+            self._announce(stored, lease)
             if not folders.exists(found):
                 raise NotFoundError(f"snapshot {name} was removed just now")
         except BaseException:
-            leases.remove(folder.name)
+            lease.release()
             raise
-        return stored, folder
+        return stored, lease
 
-    def _announce(self, folder: WorkFolder, file: str) -> None:
+    def _announce(self, stored: StoredSnapshot, lease: Lease) -> None:
+        """A deletion under way that read the leases before us hears of our chunks at the gate."""
         if self._context.gate.busy:
-            index = linked_index(folder, file)
-            self._context.gate.announce(index.header.domain, index.stored_ids)
+            for archive in stored.manifest.archives:
+                index = lease.index(archive.name)
+                self._context.gate.announce(index.header.domain, index.stored_ids)
 
     def get(self, reader_id: str, auth_id: str) -> Reader:
         """The reader of the identity that opened it. Raises SessionLost."""
@@ -344,8 +331,9 @@ class ReaderTable:
 
         def remove() -> int:
             names = self._context.store.leases.names()
-            for name in names:
-                self._context.store.leases.remove(name)
+            with contextlib.suppress(DatastoreReadOnly):  # nothing can be deleted there, so nothing is kept too long
+                for name in names:
+                    self._context.store.leases.remove(name)
             return len(names)
 
         return await self._context.pool.disk(remove)

@@ -44,8 +44,11 @@ def protected_ids(context: StoreContext, *, skip: Collection[str] = ()) -> Itera
     for reader_id in context.store.leases.names():
         with contextlib.suppress(NotFoundError):
             yield from _linked(context.store.leases.folder(reader_id), "")
-    for name in context.folders.every():
-        yield from of_snapshot(context, name)
+    for reader_id, lease in context.leases.held():
+        for name, index in lease.indexes():
+            yield Protected(f"reader {reader_id} {name}", index.header.domain, index.stored_ids)
+    for snapshot in context.folders.every():
+        yield from of_snapshot(context, snapshot)
 
 
 def _of_session(folder: WorkFolder) -> Iterator[Protected]:

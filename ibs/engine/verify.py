@@ -108,7 +108,8 @@ async def verify_snapshot(
 
     With something bad, the report lists every snapshot of the datastore that refers to it. Raises NotFoundError when
     the snapshot is not there; DatastoreOffline, FailedError and the like when it cannot be read, and then nothing is
-    noted. *Cancellation*: reads under way are finished, nothing is noted. *Durability*: the result is, when it returns.
+    noted. *Cancellation*: reads under way are finished, nothing is noted. *Durability*: the result is, when it returns;
+    a store that takes no writes is verified all the same, and an event says that the result was not noted.
     """
     context = datastore.context
     clock = context.clock
@@ -326,7 +327,11 @@ async def _note(datastore: Datastore, name: SnapshotName, report: VerifyReport) 
         chunks=report.chunks,
         first_failure=report.first_failure,
     )
-    await datastore.snapshots.set_verify(name, state)
+    try:
+        await datastore.snapshots.set_verify(name, state)
+    except (DatastoreReadOnly, NoSpace) as error:
+        text = f"the result of verifying {name} could not be noted: {error.message}"[:1000]
+        datastore.context.emit(EventSource.VERIFY, Severity.WARNING, "verify.not-noted", text, snapshot=str(name))
     if report.result != OK:
         datastore.context.emit(
             EventSource.VERIFY,

@@ -6,6 +6,7 @@ belongs to an open or an interrupted session; a session is in exactly one of `_o
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 from collections import OrderedDict
@@ -22,7 +23,7 @@ from ibs.engine.session.discard import Discarded, discard_received, discard_sess
 from ibs.engine.session.facts import SessionFacts, SessionObserver, SessionState, is_session_id
 from ibs.engine.session.opening import Wanted, check_request, prepare
 from ibs.engine.session.session import WriteSession
-from ibs.errors import BusyError, FormatError, IbsError, NotFoundError, SessionLost
+from ibs.errors import BusyError, DatastoreReadOnly, FormatError, IbsError, NoSpace, NotFoundError, SessionLost
 from ibs.wire.session import CommitRequest, CommitResult, SessionOpen
 
 
@@ -251,8 +252,9 @@ class SessionTable:
             if facts is not None and self._context.folders.exists(facts.name):
                 # Killed between manifest and tidying. Its name may not have reached the disk: writing its state anew
                 # flushes the folder, and only then may the journal go (PROTOCOLS 10).
-                self._context.folders.change_state(facts.name, lambda state: state)
-                remove_staging(store, session_id)
+                with contextlib.suppress(DatastoreReadOnly, NoSpace):  # then it goes at a later opening
+                    self._context.folders.change_state(facts.name, lambda state: state)
+                    remove_staging(store, session_id)
                 continue
             found.append((session_id, facts if is_session_id(session_id) else None))
         return found

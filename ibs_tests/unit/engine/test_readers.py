@@ -13,7 +13,8 @@ from ibs.core.blob import BlobEncoder
 from ibs.core.ids import chunk_id
 from ibs.core.keys import DataKeys
 from ibs.engine.datastore import Datastore
-from ibs.engine.readers import LEASE_FILE, Reader
+from ibs.engine.leases import LEASE_FILE
+from ibs.engine.readers import Reader
 from ibs.errors import BusyError, ChunkNotFound, CorruptChunk, NotFoundError, RefusedError, SessionLost, UsageError
 from ibs.runtime.pool import ThreadPool
 from ibs.wire.reader import ReaderClose, ReaderOpen
@@ -121,11 +122,11 @@ async def test_a_snapshot_removed_while_it_is_opened_gives_no_lease(
 ) -> None:
     """Links made after the removal began might protect half of it."""
     result = await backup(datastore, CONTENT)
-    monkeypatch.setattr(
-        datastore.readers,
-        "_announce",
-        lambda folder, file: datastore.store.snapshots.remove(result.snapshot) if file == "disk.img.idx" else None,
-    )
+
+    def remove(*_: object) -> None:
+        datastore.store.snapshots.remove(result.snapshot)
+
+    monkeypatch.setattr(datastore.readers, "_announce", remove)
     with pytest.raises(NotFoundError):
         await open_reader(datastore)
     assert datastore.store.leases.names() == []
