@@ -11,9 +11,10 @@ from typing import NamedTuple
 from ibs.client.backup.base import BaseIndex
 from ibs.client.backup.items import ChunkRef, Draft
 from ibs.client.backup.known import IdTable, Ledger
+from ibs.client.backup.previous import OldRun
 from ibs.core.blob import BlobEncoder
 from ibs.core.index import KIND_DATA, KIND_METADATA, tree_record
-from ibs.core.tree import Entry, TreeBuilder, TreeRoot
+from ibs.core.tree import Entry, TreeBuilder, TreeRoot, iter_block
 from ibs.errors import FormatError
 
 
@@ -39,24 +40,42 @@ class TreeAssembler:
         self._metadata: list[ChunkRef] = []
         self.plain_bytes = 0
 
-    def add(self, items: Sequence[Entry | Draft]) -> Assembled:
+    def add(self, items: Sequence[Entry | Draft | OldRun]) -> Assembled:
         """Take entries in canonical order; all their chunks have been hashed. Raises FormatError."""
-        add = self._builder.add
-        plain_bytes = 0
         for item in items:
             if type(item) is Draft:
                 for ref, _, _ in item.spans:
-                    self._use(ref.id, ref.length)
+                    if ref.id != self._last:
+                        self._use(ref.id, ref.length)
                 entry = item.entry()
+                self.plain_bytes += entry.size
+                self._builder.add(entry)
+            elif type(item) is OldRun:
+                self._take_over(item)
             else:
-                entry = item  # type: ignore[assignment]
-                for extent in entry.extents:
-                    if extent[0] != self._last:
-                        self._use(extent[0], 0)
-            plain_bytes += entry.size
-            add(entry)
-        self.plain_bytes += plain_bytes
+                self._add(item)  # type: ignore[arg-type]
         return self._take()
+
+    def _add(self, entry: Entry) -> None:
+        """An entry whose chunks, if any, are the previous snapshot's."""
+        for extent in entry.extents:
+            if extent[0] != self._last:
+                self._use(extent[0], 0)
+        self.plain_bytes += entry.size
+        self._builder.add(entry)
+
+    def _take_over(self, run: OldRun) -> None:
+        """A block of the previous snapshot in which nothing changed: whole where it fits, else entry by entry."""
+        block = run.child
+        if self._builder.adopt(block, run.last_path, last_is_folder=run.last_is_folder):
+            for chunk_id in run.data_ids():
+                self._use(chunk_id, 0)
+            if not self._listed.put(block.id, 1):
+                self._fresh.append((block.id, block.plain_bytes, KIND_METADATA))
+            self.plain_bytes += run.size
+        else:
+            for entry in iter_block(run.block):
+                self._add(entry)
 
     def finish(self) -> tuple[TreeRoot, Assembled]:
         """Close the tree. Raises FormatError when nothing was added."""

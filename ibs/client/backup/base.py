@@ -1,22 +1,21 @@
-"""The previous snapshot of an archive, as far as a backup may build on it.
+"""The previous snapshot's index and metadata chunks, as far as a backup may build on them.
 
-Importable by the backup pipeline only. `PreviousTree` walks the old entries beside the scan; it runs in the reading
-thread and never waits: where a metadata chunk is not at hand it raises `ChunkWanted`, the trio side fetches that
-chunk and the ones that come next, and the walk goes on where it was. So the same code serves real threads and the
-simulator, and over a slow line a few round trips carry all metadata.
+Importable by the backup pipeline only. The reading thread never waits for the network: where a metadata chunk is not
+at hand the shelf raises `ChunkWanted`, the trio side fetches that chunk and the ones that come next, and the reader
+tries again. So the same code serves real threads and the simulator, and over a slow line a few round trips carry all
+metadata.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import numpy as np
 import trio
 
 from ibs.core import index, limits
 from ibs.core.index import IdLookup, IndexHeader
-from ibs.core.tree import Entry, TreeReader, path_key
 from ibs.errors import FormatError, IbsError
 
 
@@ -109,60 +108,3 @@ class ChunkShelf:
         self._chunks.move_to_end(chunk_id)
         while len(self._chunks) > self._kept:
             self._chunks.popitem(last=False)
-
-
-class PreviousTree:
-    """Old entries in canonical order, each asked for by path in that same order. One thread at a time."""
-
-    def __init__(self, base: BaseIndex, shelf: ChunkShelf) -> None:
-        self.unusable = base.unusable
-        self._reader = TreeReader(shelf.get, base.header.root, base.header.depth)
-        self._entries: Iterator[Entry] = self._reader.entries()
-        self._head: Entry | None = None
-        self._passed: bytes | None = None
-        self._ended = False
-
-    def match(self, path: bytes) -> Entry | None:
-        """The old entry of this path, if there was one. Raises ChunkWanted (then ask again) and FormatError."""
-        head = self._head
-        while True:
-            if head is None:
-                if self._ended:
-                    return None
-                head = self._next()
-                if head is None:
-                    return None
-            if head.path == path:
-                self._head = None
-                return head
-            if path_key(head.path) > path_key(path):
-                self._head = head
-                return None
-            head = self._head = None
-
-    def end(self) -> None:
-        """Build on it no further: everything from here on counts as new."""
-        self._ended = True
-        self._head = None
-
-    def _next(self) -> Entry | None:
-        try:
-            entry = next(self._entries, None)
-        except ChunkWanted:
-            # The walk broke off inside the reader; begin a new one at the place that was reached.
-            self._entries = self._resume()
-            raise
-        if entry is None:
-            self._ended = True
-        else:
-            self._passed = entry.path
-        return entry
-
-    def _resume(self) -> Iterator[Entry]:
-        passed = self._passed
-        if passed is None:
-            yield from self._reader.entries()
-            return
-        for entry in self._reader.entries(start=passed):
-            if entry.path != passed:
-                yield entry

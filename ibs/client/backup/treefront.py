@@ -14,11 +14,13 @@ pool, never in two at once. Invariants:
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from typing import TypeVar
 
-from ibs.client.backup.base import ChunkWanted, PreviousTree
+from ibs.client.backup.base import ChunkWanted
 from ibs.client.backup.figures import Figures
 from ibs.client.backup.items import Batch, make_entry
+from ibs.client.backup.previous import OldRun, PreviousTree
 from ibs.client.backup.treeread import Outlet, TreeFiles
 from ibs.core.tree import FLAG_INCOMPLETE, FLAG_RACY, Entry, Kind, entry_unchanged, is_racy
 from ibs.errors import FormatError
@@ -27,6 +29,8 @@ from ibs.sources.notes import Level, Note, Noter, reason, shown
 from ibs.sources.tree.links import LinkProbe
 from ibs.sources.tree.meta import Xattrs, device_number, xattrs_at, xattrs_of_fd
 from ibs.sources.tree.scan import Found, TreeScan
+
+T = TypeVar("T")
 
 DANGLING_LEVEL: Level = "info"
 """What a symbolic link is worth whose target is not there: ordinary systems are full of them."""
@@ -58,31 +62,35 @@ class TreeFront:
         self._links: dict[tuple[int, int], tuple[bytes, int]] = {}
         self._probe = LinkProbe()
         self._now_ns = 0
+        self._run: OldRun | None = None
 
     def batches(self) -> Generator[Batch, None, None]:
         """Everything, in order. Raises UsageError, SourceUnreadable; OSError never leaves."""
         try:
-            outlet, figures = self._outlet, self._figures
-            match = self._previous.match if self._previous is not None else None
+            outlet, figures, previous = self._outlet, self._figures, self._previous
             for found in self._scan:
                 if not figures.entries & 0xFF:
                     self._now_ns = self._clock.now_ns()
                 figures.entries += 1
                 figures.path = found.path
                 old = None
-                if match is not None:
-                    try:
-                        old = match(found.path)
-                    except (ChunkWanted, FormatError) as error:
-                        old = yield from self._match(found.path, error)
-                if found.kind is Kind.FILE:
-                    yield from self._file(found, old)
-                else:
+                if previous is not None:
+                    if self._run is None:
+                        self._run = yield from self._ask(previous.begin, found.path)
+                    if self._run is not None and self._goes_on(self._run, found):
+                        if outlet.full:
+                            yield outlet.take()
+                        continue
+                    old = yield from self._ask(previous.match, found.path)
+                if found.kind is not Kind.FILE:
                     self._other(found, old)
+                elif not self._file(found, old):
+                    yield from self._read(found)
                 if outlet.crowded:
                     self._files.cut_short()
                 if outlet.full:
                     yield outlet.take()
+            self._give_up()
             yield from self._files.finish()
         finally:
             self.close()
@@ -99,38 +107,91 @@ class TreeFront:
         self._files.close()
         self._probe.close()
 
-    def _match(self, path: bytes, error: Exception) -> Generator[Batch, None, Entry | None]:
-        """`PreviousTree.match` as often as it takes; the driver brings what is wanted between two turns."""
-        assert self._previous is not None  # noqa: S101 - who calls this has just asked it
+    def _ask(self, question: Callable[[bytes], T | None], path: bytes) -> Generator[Batch, None, T | None]:
+        """Ask the previous tree as often as it takes; the driver brings what is wanted between two turns."""
         while True:
-            if isinstance(error, ChunkWanted):
-                yield self._outlet.take(chunk=error.chunk_id)
-            else:
-                self.previous_lost(error)
             try:
-                return self._previous.match(path)
-            except (ChunkWanted, FormatError) as again:
-                error = again
+                return question(path)
+            except ChunkWanted as wanted:
+                yield self._outlet.take(chunk=wanted.chunk_id)
+            except FormatError as error:
+                self.previous_lost(error)
 
-    def _file(self, found: Found, old: Entry | None) -> Generator[Batch, None, None]:
-        if found.stat.st_nlink > 1 and self._linked(found, old):
+    def _goes_on(self, run: OldRun, found: Found) -> bool:
+        """Whether the old block is still right; complete it stands for its entries, broken off it is unfolded."""
+        if not self._accepts(run, found):
+            self._give_up()
+            return False
+        if run.complete:
+            self._run = None
+            self._count(run)
+            self._outlet.put(run, len(run.block.entries))
+        return True
+
+    def _accepts(self, run: OldRun, found: Found) -> bool:
+        """Whether the next entry of an old block stands for what was found."""
+        kind, st = found.kind, found.stat
+        if kind is Kind.DIR or st.st_nlink == 1:
+            if not run.accepts(found, kind, None, self._rdev(found), self._now_ns):
+                return False
+            if kind is Kind.SYMLINK:
+                self._check_link(found, run.link())
+            return True
+        known = self._links.get((st.st_dev, st.st_ino))
+        if known is not None:
+            if not run.accepts(found, Kind.HARDLINK, known[0], 0, self._now_ns):
+                return False
+            self._further_name(found)
+            return True
+        if not run.accepts(found, kind, None, self._rdev(found), self._now_ns):
+            return False
+        self._first_name(found)
+        return True
+
+    def _give_up(self) -> None:
+        """Put what an old block was right about, entry by entry; what comes next is compared one by one."""
+        run, self._run = self._run, None
+        if run is None or self._previous is None:
             return
+        self._count(run)
+        for entry in self._previous.give_up(run):
+            self._outlet.put(entry)
+
+    def _count(self, run: OldRun) -> None:
         figures = self._figures
-        figures.files += 1
+        figures.files += run.files
+        figures.files_reused += run.files
+        figures.bytes_reused += run.size
+        figures.bytes_seen += run.size
+
+    def _file(self, found: Found, old: Entry | None) -> bool:
+        """Put a regular file if that takes no more than a moment; False when it has to be read at length."""
+        several = found.stat.st_nlink > 1
+        if several and self._linked(found, old):
+            return True
+        figures = self._figures
         kept = self._unchanged(found, old, found.stat.st_size) if old is not None else None
         if kept is not None and self._usable(kept, found):
             figures.files_reused += 1
             figures.bytes_reused += kept.size
             figures.bytes_seen += kept.size
             self._outlet.put(kept)
-        else:
-            read = yield from self._files.read(found, self._now_ns)
-            if read is None:
-                return
-            self._now_ns = self._clock.now_ns()
-            if (read.st_dev, read.st_ino) != (found.stat.st_dev, found.stat.st_ino):
-                return  # another file was put in its place meanwhile: it does not stand for this inode
-        if found.stat.st_nlink > 1:
+        elif self._files.read_now(found, self._now_ns) is None:
+            return False
+        figures.files += 1
+        if several:
+            self._first_name(found)
+        return True
+
+    def _read(self, found: Found) -> Generator[Batch, None, None]:
+        """Read a file that is large, sparse, changing or unreadable."""
+        read = yield from self._files.read(found, self._now_ns)
+        self._now_ns = self._clock.now_ns()
+        if read is None:
+            return
+        self._figures.files += 1
+        # Had another file been put in its place meanwhile, it would not stand for the inode that the scan saw.
+        if found.stat.st_nlink > 1 and (read.st_dev, read.st_ino) == (found.stat.st_dev, found.stat.st_ino):
             self._first_name(found)
 
     def _unchanged(self, found: Found, old: Entry, size: int) -> Entry | None:
@@ -159,15 +220,11 @@ class TreeFront:
     def _linked(self, found: Found, old: Entry | None) -> bool:
         """Put a further name of a known inode; False for the first one."""
         st = found.stat
-        key = (st.st_dev, st.st_ino)
-        known = self._links.get(key)
+        known = self._links.get((st.st_dev, st.st_ino))
         if known is None:
             return False
-        first, left = known
-        if left > 1:
-            self._links[key] = (first, left - 1)
-        else:
-            del self._links[key]
+        first = known[0]
+        self._further_name(found)
         kept = None
         if old is not None and old.link == first:
             kept = self._unchanged(
@@ -181,6 +238,12 @@ class TreeFront:
     def _first_name(self, found: Found) -> None:
         self._links[(found.stat.st_dev, found.stat.st_ino)] = (found.path, found.stat.st_nlink - 1)
 
+    def _further_name(self, found: Found) -> None:
+        key = (found.stat.st_dev, found.stat.st_ino)
+        first, left = self._links.pop(key)
+        if left > 1:
+            self._links[key] = (first, left - 1)
+
     def _racy(self, st: os.stat_result) -> int:
         return FLAG_RACY if is_racy(st.st_mtime_ns, st.st_ctime_ns, self._now_ns) else 0
 
@@ -190,7 +253,7 @@ class TreeFront:
         several = st.st_nlink > 1 and kind is not Kind.DIR
         if several and self._linked(found, old):
             return
-        rdev = device_number(st) if kind is Kind.CHAR or kind is Kind.BLOCK else 0
+        rdev = self._rdev(found)
         entry = self._unchanged(found, old, 0) if old is not None else None
         if entry is None or entry.rdev != rdev or not found.listed:
             link = b""
@@ -204,11 +267,19 @@ class TreeFront:
             entry = make_entry(
                 found.path, kind, st, found.file_system.id, flags, self._xattrs(found), link=link, rdev=rdev
             )
-        if kind is Kind.SYMLINK and self._probe.unreachable(found.folder.fd, found.name, entry.link):
-            self._note(Note(self._dangling, "symlink target is unreachable", shown(found.path)))
+        if kind is Kind.SYMLINK:
+            self._check_link(found, entry.link)
         self._outlet.put(entry)
         if several:
             self._first_name(found)
+
+    def _check_link(self, found: Found, target: bytes) -> None:
+        if self._probe.unreachable(found.folder.fd, found.name, target):
+            self._note(Note(self._dangling, "symlink target is unreachable", shown(found.path)))
+
+    @staticmethod
+    def _rdev(found: Found) -> int:
+        return device_number(found.stat) if found.kind is Kind.CHAR or found.kind is Kind.BLOCK else 0
 
     def _xattrs(self, found: Found) -> Xattrs:
         if found.kind is Kind.DIR and found.entered is None:

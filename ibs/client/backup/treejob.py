@@ -10,12 +10,13 @@ from collections.abc import Sequence
 import trio
 
 from ibs.client.backup.assemble import Assembled, TreeAssembler
-from ibs.client.backup.base import BaseIndex, ChunkShelf, PreviousTree
+from ibs.client.backup.base import BaseIndex, ChunkShelf
 from ibs.client.backup.closing import close_archive
 from ibs.client.backup.encode import TimedEncoder
 from ibs.client.backup.items import Job
 from ibs.client.backup.known import Watermark
 from ibs.client.backup.pipeline import Engine, ItemChannel, JobChannel, Reader, run_pipeline
+from ibs.client.backup.previous import PreviousTree
 from ibs.client.backup.records import RecordWriter, write_records
 from ibs.client.backup.treefront import TreeFront
 from ibs.client.backup.treeread import Outlet, TreeFiles
@@ -57,7 +58,7 @@ async def back_up_tree(
         scan,
         files,
         outlet,
-        previous=PreviousTree(base, shelf) if base is not None and shelf is not None else None,
+        previous=PreviousTree(base, shelf.get) if base is not None and shelf is not None else None,
         clock=engine.clock,
         figures=engine.figures,
         note=note,

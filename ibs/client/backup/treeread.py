@@ -12,12 +12,12 @@ import os
 import stat as stat_module
 from collections import deque
 from collections.abc import Generator
-from typing import Any
 
 from ibs.client.backup.buffers import SegmentPool
 from ibs.client.backup.figures import Figures
 from ibs.client.backup.items import Batch, ChunkRef, Draft, make_entry
 from ibs.client.backup.packer import CUT_BYTES, Stream
+from ibs.client.backup.previous import OldRun
 from ibs.core import limits
 from ibs.core.chunker import Chunker
 from ibs.core.tree import FLAG_INCOMPLETE, FLAG_RACY, Entry, Kind, is_racy
@@ -27,6 +27,7 @@ from ibs.sources.tree.content import FileAccess, clip_ranges, held_still, is_spa
 from ibs.sources.tree.meta import Xattrs, xattrs_at, xattrs_of_fd
 from ibs.sources.tree.scan import Found
 
+Item = Entry | Draft | OldRun
 READ_BYTES = 4 * limits.MIB
 _GONE = (errno.ENOENT, errno.ESTALE, errno.ELOOP)
 
@@ -37,21 +38,23 @@ class Outlet:
     def __init__(self) -> None:
         self._refs: list[ChunkRef] = []
         self._ref_bytes = 0
-        self._ready: list[Any] = []
-        self.held: deque[Entry | Draft] = deque()
+        self._ready: list[Item] = []
+        self._entries = 0
+        self.held: deque[Item] = deque()
 
     @property
     def full(self) -> bool:
         """Whether it is time to hand over."""
-        return self._ref_bytes >= limits.BACKUP_BATCH_BYTES or len(self._ready) >= limits.BACKUP_BATCH_ENTRIES
+        return self._ref_bytes >= limits.BACKUP_BATCH_BYTES or self._entries >= limits.BACKUP_BATCH_ENTRIES
 
     @property
     def crowded(self) -> bool:
         """Whether so many entries wait for one chunk that it must be cut short: what waits is bounded."""
         return len(self.held) > limits.BACKUP_HELD_ENTRIES
 
-    def put(self, item: Entry | Draft) -> None:
-        """The next item in canonical order."""
+    def put(self, item: Item, entries: int = 1) -> None:
+        """The next item in canonical order; it stands for so many entries."""
+        self._entries += entries
         if self.held or (type(item) is Draft and item.missing):
             self.held.append(item)
         else:
@@ -68,7 +71,8 @@ class Outlet:
         while held and not (type(held[0]) is Draft and held[0].missing):
             self._ready.append(held.popleft())
         batch = Batch(self._refs, self._ready, chunk=chunk, segment=segment)
-        self._refs, self._ready, self._ref_bytes = [], [], 0
+        self._refs, self._ready = [], []
+        self._ref_bytes = self._entries = 0
         return batch
 
 
@@ -100,16 +104,50 @@ class TreeFiles:
         """Time spent cutting so far."""
         return self._small.busy_seconds + self._large.busy_seconds
 
+    def read_now(self, found: Found, now_ns: int) -> os.stat_result | None:
+        """Read a small, plain file that holds still, and put it; None when it is anything else (then: `read`).
+
+        The short way for most files there are: what the scan saw, one read, and a look afterwards that nothing changed.
+        """
+        st = found.stat
+        size = st.st_size
+        if not size or found.file_system.pseudo:
+            self._put_empty(found, now_ns)
+            return st
+        if size > limits.SMALL_FILE_BYTES_MAX or st.st_blocks * 512 < size or not self._make_room(size):
+            return None
+        began = self._monotonic()
+        files, stream = self._files, self._small
+        try:
+            fd = files.open(found.folder.fd, found.name, st.st_uid)
+            try:
+                count = files.read(fd, stream.tail(size), 0)
+                xattrs = xattrs_of_fd(fd)
+                after = files.stat(fd)
+            finally:
+                files.close(fd)
+        except OSError:
+            return None
+        if count != size or after.st_ino != st.st_ino or after.st_dev != st.st_dev or not held_still(st, after):
+            return None
+        flags = FLAG_RACY if is_racy(st.st_mtime_ns, st.st_ctime_ns, now_ns) else 0
+        draft = Draft(found.path, st, found.file_system.id, flags, xattrs)
+        stream.add(draft, size)
+        self._outlet.put(draft)
+        figures = self._figures
+        figures.bytes_seen += size
+        figures.bytes_read += size
+        figures.files_read += 1
+        self.read_seconds += self._monotonic() - began
+        return st
+
     def read(self, found: Found, now_ns: int) -> Generator[Batch, None, os.stat_result | None]:
-        """Read one file and put it; None when it had to be left out, else what was really read.
+        """Read any file and put it; None when it had to be left out, else what was really read.
 
         `now_ns` is a moment before this call.
         """
         began = self._monotonic()
         st = found.stat
-        if not st.st_size or found.file_system.pseudo:
-            self._put_empty(found, now_ns)
-            return st
         try:
             fd = self._files.open(found.folder.fd, found.name, st.st_uid)
         except OSError as error:
@@ -123,7 +161,7 @@ class TreeFiles:
                 return None
             flags = FLAG_RACY if is_racy(st.st_mtime_ns, st.st_ctime_ns, now_ns) else 0
             draft = Draft(found.path, st, found.file_system.id, flags, self._xattrs(fd, found.path))
-            ranges = self._files.ranges(fd, st.st_size) if is_sparse(st) else ((0, st.st_size),)
+            ranges = self._files.ranges(fd, st.st_size) if is_sparse(st) else ((0, st.st_size),) if st.st_size else ()
             self.read_seconds += self._monotonic() - began
             if st.st_size <= limits.SMALL_FILE_BYTES_MAX:
                 data_bytes, failure = yield from self._read_small(draft, fd, ranges)
@@ -178,12 +216,8 @@ class TreeFiles:
     ) -> Generator[Batch, None, tuple[int, OSError | None]]:
         """Append to the stream of small files. Returns bytes read and what stopped it early."""
         stream = self._small
-        if stream.uncut >= CUT_BYTES:
-            stream.cut(final=False)
-        while stream.room < draft.size:
-            stream.cut(final=False)
-            if not stream.rotate():
-                yield self._outlet.take(segment=True)
+        while not self._make_room(draft.size):
+            yield self._outlet.take(segment=True)
         done = 0
         for offset, length in ranges:
             count, failure = self._piece(draft, stream, fd, offset, length)
@@ -191,6 +225,16 @@ class TreeFiles:
             if failure is not None or count < length:
                 return done, failure
         return done, None
+
+    def _make_room(self, size: int) -> bool:
+        """Whether a small file of this size fits into the stream now, after cutting what can be cut."""
+        stream = self._small
+        if stream.uncut >= CUT_BYTES:
+            stream.cut(final=False)
+        if stream.room >= size:
+            return True
+        stream.cut(final=False)
+        return stream.rotate()
 
     def _read_large(
         self, draft: Draft, fd: int, ranges: tuple[tuple[int, int], ...]

@@ -19,7 +19,7 @@ SPARSE_PROBES_MAX = 4 * limits.ENTRY_RANGES_MAX
 
 
 class FileAccess:
-    """System calls on one file. Thread-safe."""
+    """System calls on one file. Thread-safe. Bare calls where that suffices: each is made once or more a file."""
 
     def __init__(self) -> None:
         self._euid = os.geteuid()
@@ -38,13 +38,12 @@ class FileAccess:
                     raise
         return os.open(name, _READ_FLAGS, dir_fd=folder_fd)
 
-    def stat(self, fd: int) -> os.stat_result:
-        """What the open file is now. Raises OSError."""
-        return os.fstat(fd)
+    stat = staticmethod(os.fstat)
+    """What the open file is now. Raises OSError."""
 
     def read(self, fd: int, view: memoryview, offset: int) -> int:
         """Fill `view` from `offset`; fewer bytes than asked mean the end of the file. Raises OSError."""
-        filled = os.preadv(fd, [view], offset)
+        filled = os.preadv(fd, (view,), offset)
         wanted = len(view)
         while 0 < filled < wanted:
             count = os.preadv(fd, [view[filled:]], offset + filled)
@@ -57,9 +56,8 @@ class FileAccess:
         """Data ranges (offset, length) of a sparse file, ascending; `((0, size),)` where the system cannot tell."""
         return data_ranges(fd, size)
 
-    def close(self, fd: int) -> None:
-        """Give the descriptor back."""
-        os.close(fd)
+    close = staticmethod(os.close)
+    """Give the descriptor back."""
 
 
 def held_still(before: os.stat_result, after: os.stat_result) -> bool:
