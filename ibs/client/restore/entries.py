@@ -103,10 +103,11 @@ class EntryCursor:
                 following = entries.chunks.metadata_after(self._recent, limits.RESTORE_METADATA_AHEAD)
                 entries._fetcher.ahead(following)  # noqa: SLF001 - the two are one
                 self._recent = b""
+            if batch:
+                # What came before a missing chunk is handed out first: that chunk may never come.
+                return batch
             if wanted is not None:
                 await entries._bring(wanted, ahead=limits.RESTORE_METADATA_AHEAD)  # noqa: SLF001 - the two are one
-            if batch:
-                return batch
         return []
 
     def seek(self, start: bytes) -> None:
