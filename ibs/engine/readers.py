@@ -27,6 +27,7 @@ from ibs.errors import (
     BusyError,
     ChunkNotFound,
     CorruptChunk,
+    DatastoreReadOnly,
     IbsError,
     NotFoundError,
     RefusedError,
