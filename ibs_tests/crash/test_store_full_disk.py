@@ -148,3 +148,16 @@ def test_an_unmounted_disk_is_offline_and_its_mount_point_stays_bare(tmp_path: P
         disk.mount()
         assert box.open().counts().chunks == 2
         box.close()
+
+
+def test_a_store_spread_over_file_systems_is_refused(tmp_path: Path) -> None:
+    """One flush could not cover it, and nothing could be renamed from one to the other."""
+    box = StoreBox(tmp_path / "store").create()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(box.path / "ns")], check=True)
+    try:
+        with pytest.raises(DatastoreOffline, match="different file systems"):
+            box.open()
+    finally:
+        subprocess.run(["umount", str(box.path / "ns")], check=True)
+    box.open()
+    box.close()

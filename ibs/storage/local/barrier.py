@@ -68,6 +68,7 @@ class Barrier:
     ledger: Ledger
     _rounds: Together = field(init=False)
     _flushes: Together = field(init=False)
+    _condemned: bool = False
 
     def __post_init__(self) -> None:
         self._rounds = Together(self._round)
@@ -85,16 +86,21 @@ class Barrier:
         self._flushes.run()
 
     def _flush(self) -> int:
-        self.held.flusher.flush("publish.sync")
+        self._flush_or_condemn("publish.sync")
         return 0
+
+    def _flush_or_condemn(self, point: str) -> None:
+        try:
+            self.held.flusher.flush(point)
+        except DatastoreReadOnly:
+            if not self._condemned:
+                self._condemned = True
+                self._condemn()
+            raise
 
     def _round(self) -> int:
         waiting = self.ledger.received_all()
-        try:
-            self.held.flusher.flush("barrier.sync")
-        except DatastoreReadOnly:
-            self._condemn()
-            raise
+        self._flush_or_condemn("barrier.sync")
         promoted: list[Received] = []
         lost: list[Received] = []
         failure: OSError | None = None

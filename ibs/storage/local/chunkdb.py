@@ -145,7 +145,7 @@ class ChunkDb:
         self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
-        self._db.execute("PRAGMA cache_size=-65536")
+        self._db.execute("PRAGMA cache_size=-16384")
         with self._transaction():
             for statement in _SCHEMA:
                 self._db.execute(statement)
@@ -177,6 +177,12 @@ class ChunkDb:
         """Fold the log into the file and close."""
         with self._lock:
             self._db.close()
+
+    @property
+    def path(self) -> str:
+        """The file SQLite opened, as it resolved it; empty for an index without one."""
+        with self._lock:
+            return str(self._db.execute("PRAGMA database_list").fetchone()[2])
 
     # --- generation and domains ---
 

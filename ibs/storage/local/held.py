@@ -7,6 +7,7 @@ Used inside `storage.local`. All access goes through these descriptors, never th
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -31,12 +32,19 @@ class Folders:
         try:
             for path in (META, CHUNKS, f"{CHUNKS}/{INCOMING}", STAGING, SNAPSHOTS, f"{META}/{LEASES}"):
                 opened.append(files.open_dirs(path.split("/"), dir_fd=root_fd))
+            self._check_one_file_system(opened)
         except BaseException:
             for fd in opened:
                 os.close(fd)
             raise
         _, self.meta, self.chunks, self.incoming, self.staging, self.snapshots, self.leases = opened
         self._opened = opened
+
+    @staticmethod
+    def _check_one_file_system(opened: list[int]) -> None:
+        """One flush must cover everything, and files move between these folders by rename. Raises OSError (EXDEV)."""
+        if len({os.fstat(fd).st_dev for fd in opened}) > 1:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
 
     def close(self) -> None:
         """Close them all."""

@@ -98,7 +98,7 @@ class Ledger:
             before = self._received.get(entry.address)
             self._received_bytes += entry.stored_bytes - (before.stored_bytes if before else 0)
             self._received[entry.address] = entry
-            if entry.address in self._marks:
+            if entry.address in self._marks or (before is not None and before.suspect):
                 self._unavailable = None
 
     def drop(self, entry: Received) -> None:

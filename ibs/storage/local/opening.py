@@ -7,6 +7,7 @@ whose flush fails, gives a store that only reads: restores must work on a disk t
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 from collections.abc import Callable
@@ -84,6 +85,10 @@ def _hold(path: str, name: str, root: int, options: Options) -> Held:
         folders = Folders(os.dup(root))
     except FileNotFoundError as error:
         raise DatastoreOffline(name, f"damaged: {path} lacks one of its folders") from error
+    except OSError as error:
+        if error.errno == errno.EXDEV:
+            raise DatastoreOffline(name, f"damaged: folders of {path} lie on different file systems") from error
+        raise
     try:
         gate = Gate(name)
         room = Room(folders.root, name)

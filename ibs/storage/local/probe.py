@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from ibs.core import limits
 from ibs.errors import DatastoreOffline, FormatError, IbsError, UsageError
 from ibs.storage.local import files, ownership
-from ibs.storage.local.layout import IDENTITY, META, TEMPORARY
+from ibs.storage.local.layout import IDENTITY, META
 from ibs.storage.local.space import floor_bytes, floor_inodes, measure
 
 
@@ -142,9 +142,8 @@ def _writable(meta: int, checks: list[Check]) -> None:
     """Write and remove a file, only in a store found to be ours."""
     if not all(check.ok for check in checks):
         return
-    name = f"{TEMPORARY}probe"
+    name = files.temporary_name("probe")
     try:
-        files.unlink_if_there(name, dir_fd=meta)
         files.write_new(name, b"probe\n", dir_fd=meta, durable=False)
         files.unlink_if_there(name, dir_fd=meta)
     except OSError as error:

@@ -7,6 +7,7 @@ other threads. Everything here may itself be stopped at any point and run again.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -42,12 +43,17 @@ def open_index(meta_fd: int) -> ChunkDb:
     # The descriptor's own path: the configured one may lead elsewhere by now.
     path = f"/proc/self/fd/{meta_fd}/{CHUNK_DB}"
     try:
-        return ChunkDb(path)
+        db = ChunkDb(path)
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.OperationalError):  # full, locked, not permitted: not damaged
             raise
         remove_index(meta_fd)
-        return ChunkDb(path)
+        db = ChunkDb(path)
+    # SQLite goes by path: what it opened must be what the held folder holds.
+    if not os.path.samestat(os.stat(db.path), os.stat(CHUNK_DB, dir_fd=meta_fd, follow_symlinks=False)):
+        db.close()
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+    return db
 
 
 def remove_index(meta_fd: int) -> None:
@@ -82,14 +88,15 @@ class Recovery:
         held.flusher.folder(CHUNKS)
         held.flusher.flush("publish.sync")
         for epoch in epochs:
-            files.remove_dir(epoch, dir_fd=held.folders.incoming)
+            _remove_dir(epoch, held.folders.incoming)
         held.flusher.folder(f"{CHUNKS}/{INCOMING}")
         return promoted
 
     def _settle(self, name: str, folder: int) -> bool:
         parsed = parse_chunk_name(name)
         if parsed is None or parsed.bad or not self._is_whole(name, parsed.id, folder):
-            os.unlink(name, dir_fd=folder)
+            with contextlib.suppress(IsADirectoryError):  # not ours; it does no harm here
+                os.unlink(name, dir_fd=folder)
             return False
         held = self.held
         if not held.flusher.whole:
@@ -129,7 +136,11 @@ class Recovery:
         for prefix in self.held.prefixes.all():
             with files.opened([prefix], dir_fd=self.held.folders.chunks) as folder:
                 with os.scandir(folder) as entries:
-                    sizes = {e.name: e.stat(follow_symlinks=False).st_size for e in entries}
+                    sizes = {
+                        each.name: each.stat(follow_symlinks=False).st_size
+                        for each in entries
+                        if each.is_file(follow_symlinks=False)
+                    }
                 for name, size in sizes.items():
                     parsed = parse_chunk_name(name)
                     if parsed is None or (parsed.bad and name.removesuffix(BAD_SUFFIX) in sizes):
@@ -186,8 +197,18 @@ class Recovery:
                 _remove_temporary(fd)
                 return 0
         self.held.hook("recover.sweep")
-        self.held.reserve.retrying(lambda: files.remove_dir(name, dir_fd=folder))
-        return 1
+        return int(self.held.reserve.retrying(lambda: _remove_dir(name, folder)))
+
+
+def _remove_dir(name: str, dir_fd: int) -> bool:
+    """Remove a folder with its files; one that holds a folder, which we never make, stays and harms nobody."""
+    try:
+        files.remove_dir(name, dir_fd=dir_fd)
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY:
+            raise
+        return False
+    return True
 
 
 def _is_time(name: str) -> bool:

@@ -16,6 +16,6 @@ def test_the_list_of_points_is_the_list_of_points_in_the_code() -> None:
     folder = Path(hooks.__file__).parent / "local"
     used = set()
     for path in folder.glob("*.py"):
-        used |= set(re.findall(r"(?:hook|flush)\(\"([a-z.]+)\"\)", path.read_text("utf-8")))
+        used |= set(re.findall(r"(?:hook|flush|_flush_or_condemn)\(\"([a-z.]+)\"\)", path.read_text("utf-8")))
     used |= {f"publish.manifest.{step}" for step in ("temp", "rename", "done")}  # see files.replace
     assert used == listed

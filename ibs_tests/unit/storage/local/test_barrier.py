@@ -279,3 +279,16 @@ def test_acknowledged_duplicates_get_the_epoch_of_now(box: StoreBox) -> None:
     store.put(address, blob)
     store.barrier()
     assert store._db.lookup([address])[address].epoch == store.epoch == old + 1
+
+
+def test_condemned_chunks_are_read_once(box: StoreBox, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = FailingDisk()
+    store = box.open(flush_whole=True, flush=disk)
+    store.put(*make_blob(1))
+    reads: list[str] = []
+    monkeypatch.setattr("ibs.storage.local.barrier.whole_on_disk", lambda _fd, name, _a: reads.append(name) or True)
+    disk.fail = True
+    for call in (store.sync, store.barrier, store.barrier):
+        with pytest.raises(DatastoreReadOnly):
+            call()
+    assert len(reads) == 1

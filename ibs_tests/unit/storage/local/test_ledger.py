@@ -59,6 +59,15 @@ def test_unavailable_is_the_same_object_until_something_changes(ledger: Ledger) 
     assert ledger.unavailable() == frozenset()
 
 
+def test_a_new_body_heals_a_suspect_received_one(ledger: Ledger) -> None:
+    suspect = entry(1)
+    ledger.add(suspect)
+    ledger.mark_received_suspect(suspect)
+    assert ledger.unavailable() == {address(1)}
+    ledger.add(entry(1))
+    assert ledger.unavailable() == frozenset()
+
+
 def test_marks_are_read_back_from_the_index(db: ChunkDb, ledger: Ledger) -> None:
     for number, state in enumerate((RowState.BAD, RowState.SUSPECT, RowState.MISSING)):
         ledger.mark(address(number), state)

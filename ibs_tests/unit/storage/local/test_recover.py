@@ -4,8 +4,9 @@ import os
 
 import pytest
 
-from ibs.errors import ChunkNotFound, CorruptChunk
+from ibs.errors import ChunkNotFound, CorruptChunk, DatastoreOffline
 from ibs.ports.chunkstore import ChunkState
+from ibs.storage.local import recover
 from ibs.storage.local.layout import chunk_name
 from ibs_tests.support.stores import KEYS, StoreBox, flip, make_blob
 
@@ -193,3 +194,33 @@ def test_temporary_files_go_everywhere(box: StoreBox) -> None:
     box.open()
     assert not any(path.exists() for path in litter)
     assert (group / "owner.json").exists()
+
+
+def test_what_others_put_into_the_store_does_not_keep_it_from_opening(box: StoreBox) -> None:
+    store = box.open()
+    address, blob = make_blob(1)
+    store.put(address, blob)
+    store.barrier()
+    store.close(clean=False)
+    strange = [
+        box.path / "chunks" / "incoming" / "1" / "folder",
+        box.path / "chunks" / "incoming" / "9" / "deep" / "folder",
+        box.path / "chunks" / address.id.hex()[:4] / ("ab" * 32),
+        box.path / "ns" / "host" / "web01" / "2026-11-22T19:00:00Z" / "folder",
+        box.path / "staging" / "s1" / "folder",
+    ]
+    for folder in strange:
+        folder.mkdir(parents=True)
+    (box.path / "ns" / "link").symlink_to("/")
+    (box.path / "chunks" / "incoming" / "file").touch()
+    store = box.open()
+    assert [info.address for info in store.iterate()] == [address]
+    assert all(folder.exists() for folder in strange)
+
+
+def test_an_index_that_is_not_the_one_in_the_folder_is_refused(box: StoreBox, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = StoreBox(box.path.parent / "other").create()
+    real = recover.ChunkDb
+    monkeypatch.setattr(recover, "ChunkDb", lambda _path: real(str(other.path / ".ibs" / "chunks.db")))
+    with pytest.raises(DatastoreOffline, match="its file system is gone"):
+        box.open()
