@@ -14,10 +14,11 @@ import trio
 
 from ibs.core import manifest as manifests
 from ibs.core.ids import digest
+from ibs.core.index import IdArray
 from ibs.core.manifest import Manifest, ManifestArchive, Signature, SnapshotState
 from ibs.engine.context import StoreContext
 from ibs.engine.session.bases import present
-from ibs.engine.session.discard import remove_staging
+from ibs.engine.session.discard import settle
 from ibs.engine.session.facts import SessionFacts
 from ibs.engine.session.records import GrowingIndex
 from ibs.errors import ChunkNotFound, ConflictError, CorruptChunk, IbsError, RefusedError, UsageError
@@ -46,7 +47,15 @@ class Staged:
     new_bytes: int
 
 
-async def commit(context: StoreContext, staged: Staged, request: CommitRequest) -> CommitResult:
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The answer, and what the session delivered in vain, where it did."""
+
+    result: CommitResult
+    left: SessionFacts | None
+
+
+async def commit(context: StoreContext, staged: Staged, request: CommitRequest) -> Committed:
     """Check everything, publish, return what happened. The caller holds the group's lock.
 
     Raises FormatError, UsageError, RefusedError, ChunkNotFound, CorruptChunk, and what the store raises. *Durability*:
@@ -54,7 +63,7 @@ async def commit(context: StoreContext, staged: Staged, request: CommitRequest) 
     """
     raw = request.manifest.encode("utf-8", "surrogatepass")
     checked, signature = await context.pool.cpu(_checked, context, staged, raw, request.signature)
-    await context.pool.disk(check_presence, context, staged)
+    used = await context.pool.disk(check_presence, context, staged)
     result = CommitResult(
         snapshot=staged.facts.snapshot,
         manifest_digest=digest(raw).hex(),
@@ -63,8 +72,8 @@ async def commit(context: StoreContext, staged: Staged, request: CommitRequest) 
         new_bytes=staged.new_bytes,
     )
     with trio.CancelScope(shield=True):
-        await context.pool.disk(_publish, context, staged, raw, signature)
-    return result
+        left = await context.pool.disk(_publish, context, staged, raw, signature, used)
+    return Committed(result, left)
 
 
 def repeated(result: CommitResult, request: CommitRequest) -> CommitResult:
@@ -152,14 +161,15 @@ def _signature(context: StoreContext, facts: SessionFacts, manifest: Manifest, r
     return manifests.sign(raw, context.signing_seed, "server")
 
 
-def check_presence(context: StoreContext, staged: Staged) -> None:
-    """Every chunk of every archive is there and good (P2).
+def check_presence(context: StoreContext, staged: Staged) -> list[IdArray]:
+    """Every chunk of every archive is there and good (P2); returns their ids, an archive each.
 
     Raises ChunkNotFound, CorruptChunk naming chunk and archive.
     """
-    domain = staged.facts.domain_bytes
+    domain, used = staged.facts.domain_bytes, []
     for name in _closed(staged):
         ids = staged.indexes[name].all_ids()
+        used.append(ids)
         usable = present(context.store, domain, ids)
         if usable.all():
             continue
@@ -168,9 +178,12 @@ def check_presence(context: StoreContext, staged: Staged) -> None:
         if context.store.info([Address(domain, chunk)])[0].state is ChunkState.ABSENT:
             raise ChunkNotFound(chunk.hex(), **place)
         raise CorruptChunk(chunk.hex(), f"it went bad before archive {name} was committed; send it again", **place)
+    return used
 
 
-def _publish(context: StoreContext, staged: Staged, raw: bytes, signature: Signature) -> None:
+def _publish(
+    context: StoreContext, staged: Staged, raw: bytes, signature: Signature, used: list[IdArray]
+) -> SessionFacts | None:
     """Owner, barrier, files, manifest, then the journal. One piece of work: it is never abandoned half way."""
     facts, folders = staged.facts, context.folders
     name = facts.name
@@ -192,4 +205,5 @@ def _publish(context: StoreContext, staged: Staged, raw: bytes, signature: Signa
     # The snapshot is durable. What follows is tidying: a failure of it must not turn the commit into one, and a
     # session folder left behind is recognised by its snapshot when the store is opened next.
     with contextlib.suppress(IbsError):
-        remove_staging(context.store, facts.session_id)
+        return settle(context.store, facts, used)
+    return None

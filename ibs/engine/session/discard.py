@@ -15,6 +15,7 @@ import contextlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,6 +23,7 @@ from ibs.core import limits
 from ibs.core.index import IdArray, IdLookup
 from ibs.engine.context import StoreContext
 from ibs.engine.references import facts_of, journal_of, protected_ids
+from ibs.engine.session.facts import SESSION_FILE, SessionFacts
 from ibs.engine.session.pins import JOURNAL_FILE, id_array
 from ibs.engine.session.records import distinct
 from ibs.errors import NotFoundError
@@ -118,6 +120,27 @@ def remove_staging(store: LocalStore, session_id: str) -> None:
     with contextlib.suppress(NotFoundError):
         store.staging.folder(session_id).unlink(JOURNAL_FILE)
     store.staging.remove(session_id)
+
+
+def settle(store: LocalStore, facts: SessionFacts, used: Sequence[IdArray]) -> SessionFacts | None:
+    """The session's snapshot is durable: remove its folder, unless it delivered chunks that are not `used`.
+
+    Those stay in its journal, as the leftover that is returned, until they are discarded. Raises what the store raises;
+    settled again at the next opening then.
+    """
+    folder = store.staging.folder(facts.session_id)
+    ids = distinct(journal_of(folder))
+    for lookup in map(IdLookup, used):
+        ids = ids[~lookup.contains(ids)]
+    if not len(ids):
+        remove_staging(store, facts.session_id)
+        return None
+    left = msgspec.structs.replace(facts, leftover=True)
+    folder.write(JOURNAL_FILE, ids.tobytes())
+    folder.write(SESSION_FILE, msgspec.json.encode(left))
+    for name in set(folder.names()) - {JOURNAL_FILE, SESSION_FILE}:
+        folder.unlink(name)
+    return left
 
 
 def find_unreferenced(context: StoreContext) -> list[Address]:

@@ -28,7 +28,11 @@ class SessionState(StrEnum):
 
 
 class SessionFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """`domain` is hex; `sequence` and `previous` are what the manifest must state; `signer` hex or ""."""
+    """`domain` is hex; `sequence` and `previous` are what the manifest must state; `signer` hex or "".
+
+    `leftover`: the session is committed, and its journal names what it delivered or inherited in vain. Such a folder is
+    never resumed, only discarded in its time.
+    """
 
     format: int = 1
     session_id: str
@@ -44,6 +48,7 @@ class SessionFacts(msgspec.Struct, frozen=True, kw_only=True):
     sequence: int
     previous: str
     signer: str = ""
+    leftover: bool = False
 
     @property
     def name(self) -> SnapshotName:

@@ -21,7 +21,7 @@ from ibs.core.names import archive_kind, check_blob_name
 from ibs.engine.context import StoreContext
 from ibs.engine.session import commit as committing
 from ibs.engine.session.bases import Base
-from ibs.engine.session.facts import SessionObserver, SessionState
+from ibs.engine.session.facts import SessionFacts, SessionObserver, SessionState
 from ibs.engine.session.ingest import Ingest
 from ibs.engine.session.opening import Prepared
 from ibs.engine.session.pins import id_array
@@ -49,6 +49,7 @@ class WriteSession:
         self.opened = ready.opened
         self.state = SessionState.OPEN
         self.reason = ""
+        self.left: SessionFacts | None = None
         self.touched = context.clock.monotonic()
         self._context = context
         self._folder = ready.folder
@@ -259,9 +260,10 @@ class WriteSession:
             try:
                 await self._quiet()
                 async with self._context.locks.of(self.facts.name.namespace, self.facts.name.group):
-                    result = await committing.commit(self._context, self._staged(), request)
+                    done = await committing.commit(self._context, self._staged(), request)
                     # From here to `_ended` there is no await: visible on disk and ended in memory are one step.
-                    self._result = result
+                    result = self._result = done.result
+                    self.left = done.left
                     self.state = SessionState.COMMITTED
                     self._end()
             finally:

@@ -6,11 +6,12 @@ belongs to an open or an interrupted session; a session is in exactly one of `_o
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
 from collections import OrderedDict
 from dataclasses import dataclass
+
+import msgspec
 
 from ibs.core import limits
 from ibs.core import manifest as manifests
@@ -18,8 +19,8 @@ from ibs.core.events import EventSource, Severity
 from ibs.core.ids import digest
 from ibs.core.names import Group, Namespace, SnapshotName
 from ibs.engine.context import StoreContext
-from ibs.engine.references import facts_of
-from ibs.engine.session.discard import Discarded, discard_received, discard_session, remove_staging
+from ibs.engine.references import facts_of, of_snapshot
+from ibs.engine.session.discard import Discarded, discard_received, discard_session, settle
 from ibs.engine.session.facts import SessionFacts, SessionObserver, SessionState, is_session_id
 from ibs.engine.session.opening import Wanted, check_request, prepare
 from ibs.engine.session.session import WriteSession
@@ -130,12 +131,14 @@ class SessionTable:
     def _on_end(self, session: WriteSession) -> None:
         """A session has ended. Synchronous: called in the same step as its change of state."""
         self._open.pop(session.session_id, None)
+        now = self._context.clock.monotonic()
         if session.state is SessionState.COMMITTED:
+            if session.left is not None:
+                self._interrupted[session.session_id] = Interrupted(session.left, now, "it was committed")
             self._finished[session.session_id] = session
             while len(self._finished) > limits.SESSIONS_FINISHED_KEPT:
                 self._finished.popitem(last=False)
         else:
-            now = self._context.clock.monotonic()
             self._interrupted[session.session_id] = Interrupted(session.facts, now, session.reason)
 
     # --- use ---
@@ -249,15 +252,23 @@ class SessionTable:
             facts = facts_of(store.staging.folder(session_id))
             if facts is not None and (facts.session_id != session_id or facts.store_uuid != self._context.uuid):
                 facts = None
-            if facts is not None and self._context.folders.exists(facts.name):
-                # Killed between manifest and tidying. Its name may not have reached the disk: writing its state anew
-                # flushes the folder, and only then may the journal go (PROTOCOLS 10).
-                with contextlib.suppress(DatastoreReadOnly, NoSpace):  # then it goes at a later opening
-                    self._context.folders.change_state(facts.name, lambda state: state)
-                    remove_staging(store, session_id)
-                continue
+            if facts is not None and not facts.leftover and self._context.folders.exists(facts.name):
+                facts = self._settle(facts)
+                if facts is None:
+                    continue
             found.append((session_id, facts if is_session_id(session_id) else None))
         return found
+
+    def _settle(self, facts: SessionFacts) -> SessionFacts | None:
+        """Killed between manifest and tidying: tidy up now. Returns what is left of it."""
+        try:
+            # The manifest's name may not have reached the disk: writing the state anew flushes the folder, and only
+            # then may the journal go (PROTOCOLS 10).
+            self._context.folders.change_state(facts.name, lambda state: state)
+            used = [part.ids for part in of_snapshot(self._context, facts.name)]
+            return settle(self._context.store, facts, used)
+        except (DatastoreReadOnly, FormatError, NoSpace):
+            return msgspec.structs.replace(facts, leftover=True)  # on disk it is settled at a later opening
 
     async def close(self, reason: str = "the server stops") -> None:
         """Interrupt every session and take no new ones. Call before the store is closed."""
@@ -274,7 +285,8 @@ def _group_of(facts: SessionFacts) -> tuple[Namespace, Group]:
 def _may_inherit(facts: SessionFacts, wanted: Wanted) -> bool:
     """Only the same identity, in the same group, with the same key."""
     return (
-        _group_of(facts) == (wanted.namespace, wanted.group)
+        not facts.leftover
+        and _group_of(facts) == (wanted.namespace, wanted.group)
         and facts.auth_id == wanted.auth_id
         and facts.domain_bytes == wanted.domain
     )

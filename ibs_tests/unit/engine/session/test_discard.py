@@ -303,3 +303,78 @@ async def test_bad_files_of_a_dead_session_go(box: Box, datastore: Datastore) ->
     assert not list((Path(box.path) / "chunks").rglob("*.bad"))
     with pytest.raises(ChunkNotFound):
         datastore.store.get(address_of(b"rotten"))
+
+
+# --- what was delivered in vain ---
+
+
+async def test_chunks_sent_in_vain_are_kept_for_discarding(box: Box, datastore: Datastore) -> None:
+    writer = await start(datastore)
+    await writer.send(b"in vain")
+    await writer.archive("etc.tree", [b"data", b"meta"])
+    result = await writer.commit()
+    assert there(datastore, b"in vain") == [True]
+    assert await datastore.find_unreferenced() == []
+    facts = datastore.sessions.interrupted_sessions[writer.session.session_id].facts
+    assert facts is not None
+    assert facts.leftover
+    folder = datastore.store.staging.folder(writer.session.session_id)
+    assert folder.names() == ["pins.journal", "session.json"]
+    assert folder.read("pins.journal") == writer.id(b"in vain")
+    datastore = await box.kill(datastore)
+    assert (await start(datastore)).session.opened.resumed_chunks == 0  # else it would be carried on for ever
+    await datastore.cleanup()
+    assert there(datastore, b"in vain", b"data") == [False, True]
+    assert await read(datastore, result.snapshot, "etc.tree") == [b"data", b"meta"]
+
+
+async def test_a_leftover_expires(box: Box, datastore: Datastore) -> None:
+    writer = await start(datastore)
+    await writer.send(b"in vain")
+    await writer.archive("etc.tree", [b"meta"])
+    await writer.commit()
+    box.clock.advance(24 * 3600 + 1)
+    await datastore.expire()
+    assert there(datastore, b"in vain", b"meta") == [False, True]
+    assert datastore.store.staging.names() == []
+
+
+async def test_inherited_chunks_that_are_not_used_are_not_forgotten(datastore: Datastore) -> None:
+    await interrupted(datastore, b"the file has changed since", group="host/web01")
+    await backup(datastore, {"etc.tree": [b"data", b"meta"]})
+    await datastore.cleanup()
+    assert there(datastore, b"the file has changed since") == [False]
+    assert datastore.store.staging.names() == []
+
+
+async def test_a_killed_commit_is_settled_at_opening(box: Box, datastore: Datastore) -> None:
+    """Killed after the manifest and before the tidying, with chunks sent in vain."""
+    writer = await start(datastore)
+    await writer.send(b"in vain")
+    await writer.archive("etc.tree", [b"data", b"meta"])
+    folder = datastore.store.staging.folder(writer.session.session_id)
+    saved = {name: folder.read(name) for name in folder.names()}
+    await writer.commit()
+    for name, content in saved.items():
+        folder.write(name, content)
+    datastore = await box.kill(datastore)
+    facts = datastore.sessions.interrupted_sessions[writer.session.session_id].facts
+    assert facts is not None
+    assert facts.leftover
+    await datastore.cleanup()
+    assert there(datastore, b"in vain", b"data", b"meta") == [False, True, True]
+
+
+async def test_a_killed_commit_whose_index_rotted_is_not_resumed(box: Box, datastore: Datastore) -> None:
+    writer = await start(datastore)
+    await writer.archive("etc.tree", [b"data", b"meta"])
+    folder = datastore.store.staging.folder(writer.session.session_id)
+    saved = {name: folder.read(name) for name in folder.names()}
+    result = await writer.commit()
+    again = datastore.store.staging.create(writer.session.session_id)
+    for name, content in saved.items():
+        again.write(name, content)
+    (Path(box.path) / "ns" / result.snapshot / "etc.tree.idx").write_bytes(b"rotten")
+    datastore = await box.kill(datastore)
+    assert (await start(datastore)).session.opened.resumed_chunks == 0
+    assert there(datastore, b"data") == [True]
