@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
+import subprocess
 import sys
 import tempfile
 import traceback
@@ -16,13 +16,16 @@ NOBODY = 65534
 
 @contextmanager
 def public_folder() -> Iterator[Path]:
-    """A folder that everybody can reach and write into (pytest's own are for their owner only)."""
+    """A folder that everybody can reach and write into, and that may get as deep as it likes.
+
+    pytest's own are for their owner only, and it cannot remove what is deeper than a thousand levels.
+    """
     path = Path(tempfile.mkdtemp(prefix="ibs-test-"))
     path.chmod(0o777)
     try:
         yield path
     finally:
-        shutil.rmtree(path, ignore_errors=True)
+        subprocess.run(["rm", "-rf", "--", path], check=True)
 
 
 def as_nobody(work: Callable[[], None]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,15 @@ from ibs.errors import FormatError
 from ibs.restore.tree.folders import Overwrite
 from ibs.restore.tree.jobs import BatchJob, LinkJob, SpanJob
 from ibs_tests.support.restores import SyncRestore, folder
+from ibs_tests.support.users import public_folder
 
 ROOT = folder(b"")
+
+
+@pytest.fixture
+def deep_folder() -> Iterator[Path]:
+    with public_folder() as path:
+        yield path
 
 
 def test_small_files_travel_together(tmp_path: Path) -> None:
@@ -261,8 +269,8 @@ def test_a_copy_of_a_big_file_is_planned_beside_the_stream(tmp_path: Path) -> No
     assert top.pending == 0
 
 
-def test_a_thousand_levels_and_back(tmp_path: Path) -> None:
-    restore = SyncRestore(str(tmp_path))
+def test_a_thousand_levels_and_back(deep_folder: Path) -> None:
+    restore = SyncRestore(str(deep_folder))
     entries = [ROOT]
     path = b""
     for _ in range(1500):

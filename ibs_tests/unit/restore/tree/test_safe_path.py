@@ -23,6 +23,7 @@ from ibs.restore.tree.safe_path import (
     resolve_by_kernel,
     shown,
 )
+from ibs_tests.support.users import public_folder
 
 RESOLVERS = [resolve_by_kernel, resolve_by_component]
 
@@ -99,8 +100,12 @@ def test_the_fallback_is_taken_when_the_kernel_lacks_the_call(tmp_path: Path, mo
 
 
 @pytest.mark.parametrize("resolve", RESOLVERS)
-def test_very_deep_trees_with_few_descriptors(tmp_path: Path, resolve: Resolver) -> None:
-    root = SafeRoot(str(tmp_path), resolver=resolve)
+def test_very_deep_trees_with_few_descriptors(resolve: Resolver) -> None:
+    with public_folder() as path:
+        go_deep(SafeRoot(str(path), resolver=resolve))
+
+
+def go_deep(root: SafeRoot) -> None:
     before = open_descriptors()
     folder = root.root
     for _ in range(3000):
@@ -124,19 +129,6 @@ def test_very_deep_trees_with_few_descriptors(tmp_path: Path, resolve: Resolver)
     os.close(found)
     root.close()
     assert open_descriptors() <= before
-    _remove_deep(tmp_path)
-
-
-def _remove_deep(top: Path) -> None:
-    """Flatten, then remove: what pytest and shutil cannot do beyond PATH_MAX."""
-    number = 0
-    while (top / "deep").exists():
-        inner = top / "deep"
-        moved = top / f"level{number}"
-        inner.rename(moved)
-        if (moved / "deep").exists():
-            (moved / "deep").rename(top / "deep")
-        number += 1
 
 
 def test_a_descriptor_in_use_stays_valid_while_others_come_and_go(tmp_path: Path) -> None:
