@@ -282,7 +282,7 @@ class TreeScan:
         if len(content) > EXCLUDE_FILE_BYTES_MAX:
             self._note(Note("warning", f"exclude file is over {EXCLUDE_FILE_BYTES_MAX} bytes; not used", path))
             return
-        lines = content.decode("utf-8", "surrogateescape").split("\n")
+        lines = [line.removesuffix("\r") for line in content.decode("utf-8", "surrogateescape").split("\n")]
         rules = RuleList(
             lines,
             base=folder.prefix,
