@@ -5,6 +5,7 @@ The identity is written last: a store that was made half way is none, and can be
 
 from __future__ import annotations
 
+import contextlib
 import os
 from datetime import datetime
 
@@ -40,30 +41,45 @@ def create_store(path: str, name: str, uuid: str, created: datetime) -> None:
     """Lay out a store in the empty folder `path`, which is made when only it (and no parent) is missing.
 
     Raises UsageError for a folder that cannot serve, ConflictError when it is not empty or is a datastore already.
-    *Durability*: everything is durable when it returns.
+    When it raises, nothing is left behind. *Durability*: everything is durable when it returns.
     """
     check_name(name, "datastore")
     if not os.path.isabs(path):
         raise UsageError(f"path {path!r} is not absolute", hint="write it from the root, like /srv/backup/store1")
     with border(name, f"making the datastore at {path}"):
-        root = _open_empty(path)
+        made = _make_root(path)
         try:
-            _lay_out(root, name, uuid, created)
-        finally:
-            os.close(root)
+            root = _open_empty(path)
+            try:
+                _lay_out(root, name, uuid, created)
+            except BaseException:
+                _tear_down(root)
+                raise
+            finally:
+                os.close(root)
+        except BaseException:
+            if made:
+                with contextlib.suppress(OSError):
+                    os.rmdir(path)
+            raise
 
 
-def _open_empty(path: str) -> int:
+def _make_root(path: str) -> bool:
+    """Make the folder itself; False when it was there."""
     try:
         os.mkdir(path, DIR_MODE)
     except FileExistsError:
-        pass
+        return False
     except FileNotFoundError as error:
         raise UsageError(f"{os.path.dirname(path)} does not exist", hint="make it, or mount the disk") from error
     except PermissionError as error:
         raise UsageError(
             f"permission denied: cannot make {path}", hint="choose a folder the server may write"
         ) from error
+    return True
+
+
+def _open_empty(path: str) -> int:
     try:
         root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except NotADirectoryError as error:
@@ -90,8 +106,14 @@ def _check_empty(root: int, path: str) -> None:
         raise ConflictError(f"{path} is not empty", hint="choose an empty folder; nothing was changed")
 
 
+def _tear_down(root: int) -> None:
+    """Take away what a failed layout made, as far as the disk lets us; what stays does not hinder another try."""
+    for path in ([META, LEASES], [META], [CHUNKS, INCOMING], [CHUNKS], [STAGING], [SNAPSHOTS]):
+        with contextlib.suppress(OSError), files.opened(path[:-1], dir_fd=root) as parent:
+            files.remove_dir(path[-1], dir_fd=parent)
+
+
 def _lay_out(root: int, name: str, uuid: str, created: datetime) -> None:
-    os.fchmod(root, DIR_MODE)
     for parent, child in (
         ("", META),
         ("", CHUNKS),
@@ -111,5 +133,6 @@ def _lay_out(root: int, name: str, uuid: str, created: datetime) -> None:
         for path in ([CHUNKS, INCOMING], [CHUNKS], [STAGING], [SNAPSHOTS], [META, LEASES], []):
             with files.opened(path, dir_fd=root) as fd:
                 os.fsync(fd)
+        os.fchmod(root, DIR_MODE)
         identity = Identity(format=1, uuid=uuid, created=format_time(created), name=name)
         files.replace(IDENTITY, encode_record(identity), dir_fd=meta)

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
-from ibs.errors import ConflictError, UsageError
+from ibs.errors import ConflictError, NoSpace, UsageError
+from ibs.storage.local import files
 from ibs.storage.local.create import create_store
 from ibs_tests.support.stores import CREATED, UUID, StoreBox
 
@@ -85,3 +87,25 @@ def test_a_folder_one_may_not_write_is_refused(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(os, "mkdir", refuse)
     with pytest.raises(UsageError, match="permission denied"):
         make(tmp_path / "a")
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_layout_that_fails_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exists: bool
+) -> None:
+    if exists:
+        (tmp_path / "a").mkdir()
+    real = files.replace
+
+    def full(name: str, data: bytes, *, dir_fd: int) -> None:
+        if name == "datastore.json":
+            raise OSError(errno.ENOSPC, "full")
+        real(name, data, dir_fd=dir_fd)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "replace", full)
+        with pytest.raises(NoSpace):
+            make(tmp_path / "a")
+    assert (tmp_path / "a").exists() is exists
+    assert not exists or os.listdir(tmp_path / "a") == []
+    make(tmp_path / "a")
