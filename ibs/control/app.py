@@ -7,7 +7,7 @@ right, handler, encoded answer. Nothing is read from a body before the caller is
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import trio
@@ -16,27 +16,33 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from ibs.control import openapi
+from ibs.control.border import Border, internal_error, open_body
+from ibs.control.peer import Peer
 from ibs.control.routing import NDJSON, OCTETS, Call, Octets, Route, read_body, read_query
 from ibs.core import limits
 from ibs.errors import IbsError, NotFoundError, UsageError
-from ibs.log import get_logger
-from ibs.services.context import ServerContext
+from ibs.log import bound, get_logger
 from ibs.version import API_VERSION
 from ibs.wire.common import ErrorBody
 
+if TYPE_CHECKING:
+    from ibs.services.context import ServerContext
+
 _PREFIX = f"/api/{API_VERSION}"
 _JSON = "application/json"
-_BODY_SECONDS_MAX = 60
+_NOTHING_FITS = "see /api/v1/openapi.json"
 _log = get_logger("api")
 
 
-def create_app(context: ServerContext, routes: Iterable[Route]) -> QuartTrio:
+def create_app(context: ServerContext, routes: Iterable[Route]) -> Border:
     """An ASGI application serving `routes` below /api/v1."""
     routes = list(routes)
     app = QuartTrio("ibs", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = max(route.body_bytes_max for route in routes)  # each route has its own too
     app.config["BODY_TIMEOUT"] = None
     app.config["RESPONSE_TIMEOUT"] = None
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
+    app.url_map.merge_slashes = False  # a redirect would be an answer that no client of ours expects
     document = msgspec.json.encode(openapi.describe(routes))
 
     async def api_description() -> Response:
@@ -47,25 +53,26 @@ def create_app(context: ServerContext, routes: Iterable[Route]) -> QuartTrio:
         url = _PREFIX + route.path.replace("{", "<").replace("}", ">")
         app.add_url_rule(url, route.operation, _view(context, route), methods=[route.method], strict_slashes=True)
     app.register_error_handler(HTTPException, _http_error)
-    return app
+    return Border(app)
 
 
 def _view(context: ServerContext, route: Route) -> Any:
     async def view(**path: str) -> Response:
         try:
             call = await _admit(context, route, path)
-            answer = await route.handler(call)
+            with bound(auth_id=call.principal.auth_id):
+                answer = await route.handler(call)
             return _encode(route, answer)
         except IbsError as error:
             return error_response(error)
-        except trio.Cancelled:
+        except (trio.Cancelled, HTTPException):
             raise
         except Exception as error:  # noqa: BLE001 - the outermost border: logged whole, told in one sentence
             cause = _only_ibs_error(error)
             if cause is not None:
                 return error_response(cause)
             _log.exception("request failed", operation=route.operation)
-            return error_response(IbsError("internal error; the api log has the details"))
+            return Response(msgspec.json.encode(internal_error()), status=500, content_type=_JSON)
 
     return view
 
@@ -83,8 +90,9 @@ async def _admit(context: ServerContext, route: Route, path: dict[str, str]) -> 
         principal = context.access.anonymous
     else:
         principal = await context.access.authenticate(request.headers.get("Authorization", ""), peer)
-    if any("\0" in value or len(value) > 1024 for value in path.values()):
-        raise NotFoundError("no such path", hint="see /api/v1/openapi.json")
+        _admit_connection()
+    if any("\0" in value or len(value) > limits.PATH_PART_CHARS_MAX for value in path.values()):
+        raise NotFoundError("no such path", hint=_NOTHING_FITS)
     if route.access.privilege is not None:
         context.access.require(principal, route.access.privilege, route.access.path.format(**path))
     query = read_query(route, list(request.args.items(multi=True)))
@@ -92,21 +100,35 @@ async def _admit(context: ServerContext, route: Route, path: dict[str, str]) -> 
     return Call(context, principal, dict(path), query, body, peer)
 
 
+def _admit_connection() -> None:
+    """The connection has brought a good credential: it may stay."""
+    connection = request.scope.get("state", {}).get("peer")
+    if isinstance(connection, Peer):
+        connection.admit()
+
+
 async def _bounded_body(route: Route) -> bytes:
-    """The whole body; counted while it comes in, so that a lying or absent Content-Length changes nothing."""
+    """The whole body; counted while it comes in, so that a lying or absent Content-Length changes nothing.
+
+    It has to keep a small rate, so that slow lines may be used and nobody can occupy a connection for ever.
+    """
     pieces: list[bytes] = []
-    size = request.content_length or 0
-    if size <= route.body_bytes_max:
-        size = 0
-        with trio.move_on_after(_BODY_SECONDS_MAX) as deadline:
+    size = 0
+    too_large = (request.content_length or 0) > route.body_bytes_max
+    if not too_large:
+        open_body(cast(Any, request.scope))
+        with trio.move_on_after(limits.BODY_STALL_SECONDS_MAX) as patience:
+            begin = patience.deadline
             async for piece in request.body:
                 size += len(piece)
-                if size > route.body_bytes_max:
+                too_large = size > route.body_bytes_max
+                if too_large:
                     break
                 pieces.append(piece)
-        if deadline.cancelled_caught:
+                patience.deadline = begin + size / limits.BODY_BYTES_PER_SECOND_MIN
+        if patience.cancelled_caught:
             raise UsageError("the request body did not arrive in time", hint="send it faster, or in parts")
-    if size > route.body_bytes_max:
+    if too_large:
         raise UsageError(f"the request body is larger than {route.body_bytes_max} bytes", hint="send it in parts")
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
@@ -150,9 +172,8 @@ async def _http_error(error: HTTPException) -> Response:
     code, message = {
         404: ("not-found", "no such path"),
         405: ("usage", "this path does not take that method"),
-        413: ("usage", f"the request body is larger than {limits.JSON_BODY_BYTES_MAX} bytes"),
-    }.get(status, ("usage" if status < 500 else "error", error.name))
-    body = ErrorBody(code=code, message=message, hint="see /api/v1/openapi.json")
+    }.get(status, ("usage", f"the request is not valid: {error.name}"))
+    body = internal_error() if status >= 500 else ErrorBody(code=code, message=message, hint=_NOTHING_FITS)
     response = Response(msgspec.json.encode(body), status=status, content_type=_JSON)
     if status == 405 and getattr(error, "valid_methods", None):
         response.headers["Allow"] = ", ".join(sorted(error.valid_methods))  # type: ignore[attr-defined]

@@ -1,61 +1,78 @@
 """The data plane's server side: length-prefixed frames of chunks over the same TLS port, the same sessions and readers.
 
 Used by `control.server`. One connection serves one session or reader, after one HELLO that is authorised exactly as
-the HTTP routes are. Requests of a connection are answered in order; while one is being stored the next is received,
-and no more than that is held, so a slow disk slows the sender down. Errors are answered as the API's error object;
-after one that breaks the framing the connection ends.
+the HTTP routes are; the credential is looked at again for each request, so that a revoked one ends here too. Requests
+of a connection are answered in order; while one is being stored the next is received, and no more than that is held, so
+a slow disk slows the sender down. Errors are answered as the API's error object; after one that breaks the framing the
+connection ends.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 import trio
 
-from ibs.control.listener import Stream
+from ibs.control.border import internal_error
 from ibs.core import limits
 from ibs.errors import FormatError, IbsError, NotAuthenticated, UsageError
-from ibs.log import get_logger
-from ibs.services.context import ServerContext
+from ibs.log import bound, get_logger
 from ibs.wire import frames
 from ibs.wire.common import ErrorBody
 from ibs.wire.frames import Hello, Op
 
+if TYPE_CHECKING:
+    from ibs.control.peer import Peer
+    from ibs.services.context import ServerContext
+
 _HELLO_SECONDS_MAX = 10
-_FRAME_SECONDS_MAX = 120
-_IDLE_SECONDS_MAX = 600
 _RECEIVE_BYTES = 1 << 18
 _ID_BYTES = 32
 _log = get_logger("api")
 
-Answer = list[bytes | bytearray | memoryview]
+Buffer = bytes | bytearray | memoryview
+Answer = tuple[Op, list[Buffer]]
+
+
+class Receiver(Protocol):
+    """What a frame reader needs of a stream."""
+
+    async def receive_some(self, bytes_max: int, /) -> bytes | bytearray: ...
 
 
 @dataclass(frozen=True, slots=True)
-class _Request:
+class Request:
+    """One frame of the client."""
+
     op: Op
-    payload: bytes | bytearray | memoryview
+    payload: bytearray
 
 
 class FrameReader:
-    """Cuts a TLS stream into frames, with bounded memory."""
+    """Cuts a stream into frames of the kinds that are due, with bounded memory."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Receiver) -> None:
         self._stream = stream
         self._rest: bytes | memoryview = b""
 
-    async def frame(self, first_byte_seconds_max: float) -> _Request | None:
-        """The next frame; None when the peer has closed. Raises FormatError, trio.TooSlowError."""
-        with trio.fail_after(first_byte_seconds_max):
+    async def frame(self, wanted: Op, header_seconds_max: float) -> Request | None:
+        """The next frame; None when the peer has closed. No memory is taken for a frame that is not `wanted`.
+
+        Raises FormatError; trio.TooSlowError when the header does not come in time, or the rest slower than allowed.
+        """
+        with trio.fail_after(header_seconds_max):
             raw = await self._exactly(frames.HEADER.size, may_end=True)
         if raw is None:
             return None
         op, length = frames.parse_header(raw)
-        with trio.fail_after(_FRAME_SECONDS_MAX):
+        if op is not wanted:
+            raise FormatError(f"data plane: {op.name} came where only {wanted.name} is allowed")
+        with trio.fail_after(limits.BODY_STALL_SECONDS_MAX + length / limits.BODY_BYTES_PER_SECOND_MIN):
             payload = await self._exactly(length)
-        return _Request(op, payload if payload is not None else b"")
+        return Request(op, payload if payload is not None else bytearray())
 
     async def _exactly(self, size: int, *, may_end: bool = False) -> bytearray | None:
         buffer = bytearray(size)
@@ -75,104 +92,136 @@ class FrameReader:
         return buffer
 
 
-async def serve_plane(context: ServerContext, stream: Stream) -> None:
-    """Serve one connection until the peer closes it, breaks the framing, or falls silent."""
-    peer = stream.transport_stream.socket.getpeername()[0]
-    reader = FrameReader(stream)
+@dataclass(frozen=True, slots=True)
+class _Service:
+    """What a connection is for: the one kind of request it takes, and what answers it."""
+
+    auth_id: str
+    takes: Op
+    handle: Callable[[Request], Awaitable[Answer]]
+
+
+async def serve_plane(context: ServerContext, peer: Peer) -> None:
+    """Serve one connection until the peer closes it, breaks the framing, or falls silent. Raises nothing of ours."""
+    reader = FrameReader(peer)
     try:
-        handle = await _hello(context, reader, peer)
-        await _send(stream, Op.READY, [])
-        await _serve_requests(reader, stream, handle)
+        service = await _hello(context, reader, peer.address)
+        peer.admit()
+        await _send(peer, Op.READY, [])
+        with bound(auth_id=service.auth_id):
+            ending = await _serve_requests(reader, peer, service)
     except IbsError as error:
-        with trio.move_on_after(_HELLO_SECONDS_MAX):
-            await _send_error(stream, error)
-    except trio.TooSlowError:
-        pass
+        ending = error
+    except (trio.TooSlowError, trio.BrokenResourceError, trio.ClosedResourceError):
+        return
+    if ending is not None:
+        try:
+            await _send_error(peer, _body(ending))
+            await peer.hear_out()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            _log.info("peer went away before its error", error=ending.code)
 
 
-async def _hello(context: ServerContext, reader: FrameReader, peer: str) -> Callable[[_Request], Awaitable[Answer]]:
-    """Authorise, and return what handles this connection's requests."""
-    first = await reader.frame(_HELLO_SECONDS_MAX)
-    if first is None or first.op is not Op.HELLO:
-        raise NotAuthenticated("data plane: the first frame must be HELLO")
+async def _hello(context: ServerContext, reader: FrameReader, address: str) -> _Service:
+    """Authorise, and say what this connection is for."""
+    first = await reader.frame(Op.HELLO, _HELLO_SECONDS_MAX)
+    if first is None:
+        raise trio.BrokenResourceError("closed before HELLO")
     try:
         hello = msgspec.json.decode(first.payload, type=Hello)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise FormatError(f"data plane: HELLO is not valid: {error}") from error
-    principal = await context.access.authenticate(f"Bearer {hello.authorization}", peer)
+    credential = f"Bearer {hello.authorization}"
+    who = (await context.access.authenticate(credential, address)).auth_id
     if bool(hello.session_id) == bool(hello.reader_id):
         raise UsageError("data plane: name either a session or a reader", hint="open one over HTTP first")
+
+    async def again() -> None:
+        if (await context.access.authenticate(credential, address)).auth_id != who:
+            raise NotAuthenticated("the credential is not valid")
+
     if hello.session_id:
-        context.sessions.get(hello.session_id, principal.auth_id)
+        context.sessions.get(hello.session_id, who)
 
-        async def receive(request: _Request) -> Answer:
-            if request.op is not Op.CHUNKS:
-                raise FormatError(f"data plane: frame {request.op.name} does not belong to a session")
-            session = context.sessions.get(hello.session_id, principal.auth_id)
-            return [
-                frames.HEADER.pack(Op.RECEIVED, 4),
-                (await session.send_body(request.payload)).to_bytes(4, "little"),
-            ]
+        async def receive(request: Request) -> Answer:
+            await again()
+            count = await context.sessions.get(hello.session_id, who).send_body(request.payload)
+            return Op.RECEIVED, [count.to_bytes(4, "little")]
 
-        return receive
-    context.readers.get(hello.reader_id, principal.auth_id)
+        return _Service(who, Op.CHUNKS, receive)
 
-    async def fetch(request: _Request) -> Answer:
-        if request.op is not Op.FETCH or not request.payload or len(request.payload) % _ID_BYTES:
-            raise FormatError(f"data plane: frame {request.op.name} is not a list of chunk ids")
-        ids = [bytes(request.payload[at : at + _ID_BYTES]) for at in range(0, len(request.payload), _ID_BYTES)]
-        blobs = await context.readers.get(hello.reader_id, principal.auth_id).fetch(ids)
-        return [frames.HEADER.pack(Op.BLOBS, sum(map(len, blobs))), *blobs]
+    context.readers.get(hello.reader_id, who)
 
-    return fetch
+    async def fetch(request: Request) -> Answer:
+        await again()
+        raw = request.payload
+        if not raw or len(raw) % _ID_BYTES:
+            raise UsageError("data plane: the frame is not a list of chunk ids", hint="send ids of 32 bytes each")
+        ids = [bytes(raw[at : at + _ID_BYTES]) for at in range(0, len(raw), _ID_BYTES)]
+        return Op.BLOBS, [*await context.readers.get(hello.reader_id, who).fetch(ids)]
+
+    return _Service(who, Op.FETCH, fetch)
 
 
-async def _serve_requests(reader: FrameReader, stream: Stream, handle: Callable[[_Request], Awaitable[Answer]]) -> None:
-    """Receive one request ahead of the one being handled."""
-    ahead_send, ahead_receive = trio.open_memory_channel[_Request](0)
+async def _serve_requests(reader: FrameReader, peer: Peer, service: _Service) -> IbsError | None:
+    """Receive one request ahead of the one being handled; return what the peer did wrong, if it should be told.
+
+    Neither task raises for what a peer does, so that a broken connection ends itself and nothing else.
+    """
+    ahead_send, ahead_receive = trio.open_memory_channel[Request](0)
+    ending: IbsError | None = None
 
     async def receive_all() -> None:
+        nonlocal ending
         async with ahead_send:
-            while (request := await reader.frame(_IDLE_SECONDS_MAX)) is not None:
-                await ahead_send.send(request)
-
-    broken: list[IbsError] = []
-
-    async def guarded() -> None:
-        try:
-            await receive_all()
-        except FormatError as error:
-            broken.append(error)
+            try:
+                while (request := await reader.frame(service.takes, limits.PLANE_IDLE_SECONDS_MAX)) is not None:
+                    await ahead_send.send(request)
+            except FormatError as error:
+                ending = error
+            except trio.TooSlowError:
+                # No error frame: a peer that wakes up would take it for the answer to its next request.
+                _log.info("data plane: a silent connection is closed", peer=peer.address)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                pass  # gone; what it sent whole is still worked on
 
     async with trio.open_nursery() as nursery:  # noqa: TID251 - receiver and answerer of one connection end together
-        nursery.start_soon(guarded)
-        async for request in ahead_receive:
-            try:
-                answer = await handle(request)
-            except FormatError:
-                raise
-            except IbsError as error:
-                await _send_error(stream, error)
-                continue
-            for part in answer:
-                await stream.send_all(part)
+        nursery.start_soon(receive_all)
+        try:
+            async for request in ahead_receive:
+                await _answer(peer, service, request)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
         nursery.cancel_scope.cancel()
-    if broken:
-        raise broken[0]
+    return ending
 
 
-async def _send(stream: Stream, op: Op, parts: Answer) -> None:
-    await stream.send_all(frames.pack_header(op, sum(map(len, parts))))
+async def _answer(peer: Peer, service: _Service, request: Request) -> None:
+    try:
+        op, parts = await service.handle(request)
+    except IbsError as error:
+        await _send_error(peer, _body(error))
+    except Exception:  # noqa: BLE001 - a defect is logged whole and told in one sentence; the others go on
+        _log.exception("request failed", operation=f"data plane {request.op.name}")
+        await _send_error(peer, internal_error())
+    else:
+        await _send(peer, op, parts)
+
+
+async def _send(peer: Peer, op: Op, parts: list[Buffer]) -> None:
+    await peer.send_all(frames.pack_header(op, sum(map(len, parts))))
     for part in parts:
-        await stream.send_all(part)
+        await peer.send_all(part)
 
 
-async def _send_error(stream: Stream, error: IbsError) -> None:
-    body = ErrorBody(
+def _body(error: IbsError) -> ErrorBody:
+    return ErrorBody(
         code=error.code, message=error.message, hint=error.hint, retry=str(error.retry), details=error.details
     )
-    raw = msgspec.json.encode(body)[: 64 * limits.KIB]
-    try:
-        await _send(stream, Op.ERROR, [raw])
-    except (trio.BrokenResourceError, trio.ClosedResourceError):
-        _log.info("peer went away before its error", error=error.code)
+
+
+async def _send_error(peer: Peer, body: ErrorBody) -> None:
+    raw = msgspec.json.encode(body)
+    if len(raw) > frames.PAYLOAD_BYTES_MAX[Op.ERROR]:  # details are a help, no promise
+        raw = msgspec.json.encode(ErrorBody(code=body.code, message=body.message[:1024], retry=body.retry))
+    await _send(peer, Op.ERROR, [raw])

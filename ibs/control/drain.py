@@ -1,7 +1,7 @@
 """Counts requests in flight so that a stop waits for them. Used by `control.listener` only.
 
 Hypercorn by itself cuts running requests when it is told to stop; this wrapper refuses new ones with 503 and
-lets the stop go on when the last has been answered.
+lets the stop go on when the last has been answered. Followed logs are not waited for: they last as long as a task.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import trio
 
+from ibs.control.routing import NDJSON
 from ibs.wire.common import ErrorBody
 
 Asgi = Callable[..., Awaitable[None]]
@@ -29,7 +30,7 @@ class Drain:
 
     @property
     def running(self) -> int:
-        """Requests being answered now."""
+        """Requests being answered now, followed logs not counted."""
         return self._running
 
     def close(self) -> None:
@@ -43,21 +44,40 @@ class Drain:
         return self._running == 0
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any, *rest: Any) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send, *rest)
-            return
         if self._closing:
             await _refuse(send)
             return
+        counted = True
+        self._enter()
+
+        async def watched_send(message: dict[str, Any]) -> None:
+            nonlocal counted
+            if counted and message["type"] == "http.response.start" and _is_stream(message):
+                counted = False
+                self._leave()
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched_send, *rest)
+        finally:
+            if counted:
+                self._leave()
+
+    def _enter(self) -> None:
         if self._running == 0:
             self._idle = trio.Event()
         self._running += 1
-        try:
-            await self._app(scope, receive, send, *rest)
-        finally:
-            self._running -= 1
-            if self._running == 0:
-                self._idle.set()
+
+    def _leave(self) -> None:
+        self._running -= 1
+        if self._running == 0:
+            self._idle.set()
+
+
+def _is_stream(start: dict[str, Any]) -> bool:
+    return any(
+        name.lower() == b"content-type" and value.startswith(NDJSON.encode()) for name, value in start["headers"]
+    )
 
 
 async def _refuse(send: Any) -> None:

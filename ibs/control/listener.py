@@ -1,29 +1,34 @@
-"""One port, one certificate, two planes: accept, shake hands, and hand the stream over by ALPN.
+"""One port, one certificate, two planes: accept, shake hands, and hand the connection over by ALPN.
 
-`http/1.1` (or no ALPN at all) goes to hypercorn's connection handler, any other name to the handler given for it.
-Connections are capped in number before they cost anything; a handshake that dawdles is dropped. Used by
-`control.server` only. Hypercorn's `TCPServer` and `WorkerContext` are not part of its documented interface,
-so its version is pinned and `ibs_tests/unit/control/test_listener.py` proves that they still fit.
+`http/1.1` (or no ALPN at all) goes to `control.connection`, any other name to the handler given for it. Used by
+`control.server` only. Invariants: connections are capped in number before they cost anything, those that have not
+proven who they are more tightly, by address too, and in time; nothing that happens in one connection ends another.
 """
 
 from __future__ import annotations
 
+import socket
 import ssl
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
 
 import trio
-from hypercorn.app_wrappers import ASGIWrapper
-from hypercorn.config import Config
-from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 
+from ibs.control.connection import HttpConnection, http_config
 from ibs.control.drain import Drain
+from ibs.control.peer import Peer
 from ibs.core import limits
+from ibs.log import get_logger
 
-Stream = trio.SSLStream[trio.SocketStream]
-PlaneHandler = Callable[[Stream], Awaitable[None]]
+PlaneHandler = Callable[[Peer], Awaitable[None]]
+
+_CLOSE_SECONDS = 0.5
+_ACCEPT_AGAIN_SECONDS = 0.1
+_REFUSED_REPORT_SECONDS = 10.0
+_KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+_log = get_logger("api")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,10 @@ class Address:
 
 
 class Listener:
-    """Serves an ASGI app and other planes on one TLS port until cancelled or told to stop."""
+    """Serves an ASGI app and other planes on one TLS port until cancelled or told to stop.
+
+    `on_refused` is told why connections were refused, at most every ten seconds, with their number.
+    """
 
     def __init__(
         self,
@@ -50,19 +58,20 @@ class Listener:
         self._planes = dict(planes or {})
         self._on_refused = on_refused
         self._connections = 0
-        self._handshaking = 0
-        self._config = Config()
-        self._config.graceful_timeout = 0.5
-        self._config.keep_alive_timeout = 60
-        self._config.keep_alive_max_requests = 1_000_000
-        self._config.include_server_header = False
-        self._config.errorlog = None
-        self._config.h11_max_incomplete_size = 64 * limits.KIB
+        self._strangers: Counter[str] = Counter()
+        self._refused = 0
+        self._report_at = 0.0
+        self._config = http_config()
 
     @property
     def connections(self) -> int:
         """Open connections, handshakes included."""
         return self._connections
+
+    @property
+    def strangers(self) -> int:
+        """Connections on which nobody has proven yet who it is."""
+        return self._strangers.total()
 
     async def serve(
         self,
@@ -91,7 +100,7 @@ class Listener:
                 accepting.cancel_scope.cancel()
             await self.drain.wait_empty(grace_seconds)
             await worker.terminated.set()
-            connections.cancel_scope.deadline = trio.current_time() + self._config.graceful_timeout
+            connections.cancel_scope.deadline = trio.current_time() + _CLOSE_SECONDS
 
     async def _accept(self, listener: trio.SocketListener, nursery: trio.Nursery, worker: WorkerContext) -> None:
         async with listener:
@@ -99,41 +108,92 @@ class Listener:
                 try:
                     stream = await listener.accept()
                 except OSError as error:  # out of descriptors: let running connections free some
-                    self._on_refused(f"accept failed: {error}")
-                    await trio.sleep(0.1)
+                    self._refuse(f"accept failed: {error}")
+                    await trio.sleep(_ACCEPT_AGAIN_SECONDS)
                     continue
-                busy = self._connections >= limits.CONNECTIONS_MAX
-                if busy or self._handshaking >= limits.UNAUTHENTICATED_CONNECTIONS_MAX:
-                    self._on_refused("too many connections")
+                address = _address(stream)
+                reason = self._reason_to_refuse(address) if address else ""
+                if reason or not address:
+                    if reason:
+                        self._refuse(reason)
                     await trio.aclose_forcefully(stream)
                     continue
                 self._connections += 1
-                nursery.start_soon(self._connection, stream, worker)
+                self._strangers[address] += 1
+                nursery.start_soon(self._connection, stream, address, worker)
 
-    async def _connection(self, stream: trio.SocketStream, worker: WorkerContext) -> None:
-        secure: Stream = trio.SSLStream(stream, self._tls, server_side=True, https_compatible=True)
+    def _reason_to_refuse(self, address: str) -> str:
+        if self._connections >= limits.CONNECTIONS_MAX:
+            return "too many connections"
+        if self.strangers >= limits.UNAUTHENTICATED_CONNECTIONS_MAX:
+            return "too many connections that have not authenticated"
+        if self._strangers[address] >= limits.UNAUTHENTICATED_PER_PEER_MAX:
+            return f"too many connections from {address} that have not authenticated"
+        return ""
+
+    def _refuse(self, reason: str) -> None:
+        """Report it, but not each time: a flood of connections must not become a flood of lines."""
+        self._refused += 1
+        now = trio.current_time()
+        if now >= self._report_at:
+            self._on_refused(reason if self._refused == 1 else f"{reason} ({self._refused} times)")
+            self._refused, self._report_at = 0, now + _REFUSED_REPORT_SECONDS
+
+    async def _connection(self, stream: trio.SocketStream, address: str, worker: WorkerContext) -> None:
+        secure = trio.SSLStream(stream, self._tls, server_side=True, https_compatible=True)
+        probation = trio.CancelScope(deadline=trio.current_time() + limits.UNAUTHENTICATED_SECONDS_MAX)
+        peer = Peer(secure, address, probation=probation, on_admitted=lambda: self._known(address))
         try:
-            if await self._handshake(secure):
-                plane = self._planes.get(secure.selected_alpn_protocol() or "")
-                if plane is not None:
-                    await plane(secure)
-                else:
-                    state: Any = {}
-                    await TCPServer(ASGIWrapper(cast(Any, self.drain)), self._config, worker, state, secure)
-        except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
+            _notice_vanished_peers(stream)
+            with probation:
+                if await _handshake(secure):
+                    await self._serve(secure, peer, worker)
+        except* (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
             pass  # the peer went away; whoever served it has cleaned up
+        except* Exception as defects:  # noqa: BLE001 - what goes wrong with one peer must not end the others
+            _log.error("connection failed", peer=address, exc_info=defects)
         finally:
             self._connections -= 1
+            if not peer.admitted:
+                self._known(address)
             await trio.aclose_forcefully(secure)
 
-    async def _handshake(self, secure: Stream) -> bool:
-        self._handshaking += 1
+    async def _serve(self, secure: trio.SSLStream[trio.SocketStream], peer: Peer, worker: WorkerContext) -> None:
+        plane = self._planes.get(secure.selected_alpn_protocol() or "")
+        if plane is not None:
+            await plane(peer)
+            return
+        here = secure.transport_stream.socket.getsockname()
+        await HttpConnection(self.drain, self._config, worker, peer, (str(here[0]), int(here[1]))).serve()
+
+    def _known(self, address: str) -> None:
+        """A connection from `address` is no stranger any more, or gone."""
+        self._strangers[address] -= 1
+        if self._strangers[address] <= 0:
+            del self._strangers[address]
+
+
+def _address(stream: trio.SocketStream) -> str:
+    """Where the connection comes from; "" when it is gone already."""
+    try:
+        return str(stream.socket.getpeername()[0])
+    except OSError:
+        return ""
+
+
+async def _handshake(secure: trio.SSLStream[trio.SocketStream]) -> bool:
+    with trio.move_on_after(limits.TLS_HANDSHAKE_SECONDS_MAX):
         try:
-            with trio.move_on_after(limits.TLS_HANDSHAKE_SECONDS_MAX):
-                await secure.do_handshake()
-                return True
-            return False
+            await secure.do_handshake()
         except (trio.BrokenResourceError, ssl.SSLError):
             return False
-        finally:
-            self._handshaking -= 1
+        return True
+    return False
+
+
+def _notice_vanished_peers(stream: trio.SocketStream) -> None:
+    """Ask the kernel to find out when the other machine is gone without a word."""
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        if hasattr(socket, name):
+            stream.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -12,8 +13,10 @@ from ibs.control.listener import Address, Listener
 from ibs.control.routes import ALL
 from ibs.errors import UnavailableError
 from ibs.log import get_logger
-from ibs.services.context import ServerContext
 from ibs.wire import frames
+
+if TYPE_CHECKING:
+    from ibs.services.context import ServerContext
 
 _log = get_logger("api")
 

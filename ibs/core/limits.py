@@ -66,6 +66,25 @@ CONNECTIONS_MAX = 256
 UNAUTHENTICATED_CONNECTIONS_MAX = 64
 TLS_HANDSHAKE_SECONDS_MAX = 10
 LIST_ROWS_MAX = 10_000
+UNAUTHENTICATED_PER_PEER_MAX = 32
+"""Of one address. A caller is known some milliseconds after it has connected."""
+UNAUTHENTICATED_SECONDS_MAX = 15
+"""From the first packet until a request was authenticated; what takes longer is cut off."""
+HTTP_HEAD_BYTES_MAX = 64 * KIB
+HTTP_IDLE_SECONDS_MAX = 60
+"""Between two requests of a connection, the head of the next one included."""
+HTTP_LINGER_SECONDS_MAX = 2.0
+HTTP_LINGER_BYTES_MAX = 16 * MIB
+"""What a peer may still send after it was answered, so that it reads the answer."""
+BODY_STALL_SECONDS_MAX = 60
+BODY_BYTES_PER_SECOND_MIN = 4 * KIB
+"""A request body may take BODY_STALL_SECONDS_MAX longer than this rate needs."""
+SEND_PIECE_BYTES = 256 * KIB
+SEND_PIECE_SECONDS_MAX = 60
+"""A peer that takes less than one piece in this time is cut off."""
+PLANE_IDLE_SECONDS_MAX = 600
+"""Between two requests of a data-plane connection."""
+PATH_PART_CHARS_MAX = 1024
 
 # --- sessions ---
 SESSIONS_PER_STORE_MAX = 64
