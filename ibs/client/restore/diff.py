@@ -31,8 +31,9 @@ _PIECES_AT_ONCE = 64
 
 async def diff_snapshots(old: TreeView, new: TreeView) -> AsyncIterator[Difference]:
     """Differences from `old` to `new`. Raises CorruptChunk, ChunkNotFound, FormatError."""
-    left, right = _Stream(old.entries.cursor().take), _Stream(new.entries.cursor().take)
-    async for a, b in _join(left, right):
+    pairs = _Pairs(_Stream(old.entries.cursor().take), _Stream(new.entries.cursor().take))
+    while (pair := await pairs.next()) is not None:
+        a, b = pair
         if a is None or b is None:
             yield _one_sided(a, b)
             continue
@@ -115,8 +116,9 @@ async def diff_folder(view: TreeView, folder: str, options: LiveOptions | None =
         # The scan first: it says in better words why a folder cannot be read.
         ahead = await take()
         root = SafeRoot(folder)
-        left, right = _Stream(view.entries.cursor().take), _Stream(take, ahead)
-        async for a, b in _join(left, right):
+        pairs = _Pairs(_Stream(view.entries.cursor().take), _Stream(take, ahead))
+        while (pair := await pairs.next()) is not None:
+            a, b = pair
             if a is None or b is None:
                 yield _one_sided(a, b)
                 continue
@@ -229,19 +231,32 @@ class _Stream:
         return self._batch.pop()
 
 
-async def _join(left: _Stream, right: _Stream) -> AsyncIterator[tuple[Entry | None, Entry | None]]:
-    """Pairs by path; None where one side lacks it."""
-    a, b = await left.next(), await right.next()
-    while a is not None or b is not None:
+class _Pairs:
+    """Two streams side by side. No generator: one inside another would have to be closed by hand."""
+
+    def __init__(self, left: _Stream, right: _Stream) -> None:
+        self._left = left
+        self._right = right
+        self._a: Entry | None = None
+        self._b: Entry | None = None
+
+    async def next(self) -> tuple[Entry | None, Entry | None] | None:
+        """The next path on either side, None where one lacks it; None at the end of both."""
+        if self._a is None:
+            self._a = await self._left.next()
+        if self._b is None:
+            self._b = await self._right.next()
+        a, b = self._a, self._b
+        if a is None and b is None:
+            return None
         if b is None or (a is not None and path_key(a.path) < path_key(b.path)):
-            yield a, None
-            a = await left.next()
-        elif a is None or path_key(b.path) < path_key(a.path):
-            yield None, b
-            b = await right.next()
-        else:
-            yield a, b
-            a, b = await left.next(), await right.next()
+            self._a = None
+            return a, None
+        if a is None or path_key(b.path) < path_key(a.path):
+            self._b = None
+            return None, b
+        self._a = self._b = None
+        return a, b
 
 
 def _one_sided(old: Entry | None, new: Entry | None) -> Difference:
