@@ -25,7 +25,7 @@ from ibs.runtime.stall import StallDetector
 from ibs.runtime.supervisor import ServiceState, Supervisor
 from ibs.services.gc import Cleanup
 from ibs.services.scheduler import NextRun, Timetable
-from ibs.services.verifier import StartVerify, VerifyStatus
+from ibs.services.verifier import StartVerify, last_verifications
 from ibs.services.worker import SetSlots, Submit, WorkerStatus
 from ibs.version import PRODUCT, VERSION
 from ibs.wire.datastore import VerifyReport, VerifyStart
@@ -168,7 +168,7 @@ class ServerContext:
 
     async def verify_status(self) -> list[VerifyReport]:
         """The last verification of each snapshot that had one."""
-        return await self.verifier.ask(VerifyStatus())
+        return await last_verifications(self.datastores)
 
     async def start_cleanup(self, auth_id: str, store: str) -> str:
         """Discard what interrupted sessions left; return the task's UPID. Raises NotFoundError, DatastoreOffline."""

@@ -1,0 +1,217 @@
+"""The verifier: checks what datastores hold, snapshot by snapshot, one request after the other, each as a task.
+
+What is checked and proven is the engine's business (`engine.verify`); here requests are queued, told as tasks, and
+their outcome is published as the request's notification mode wants it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import trio
+
+from ibs.core import limits
+from ibs.core.events import Event, EventSource, JsonScalar, Severity
+from ibs.core.manifest import VerifyState
+from ibs.core.names import Namespace, SnapshotName
+from ibs.core.tasks import TaskType
+from ibs.engine.datastore import Datastore
+from ibs.engine.datastores import Datastores
+from ibs.engine.task import Task
+from ibs.engine.tasks import TaskRegistry
+from ibs.engine.verify import OK, VerifyProgress, VerifyRun, verify_snapshot
+from ibs.errors import FailedError, FormatError, IbsError, NotFoundError, UsageError
+from ibs.ports.clock import Clock
+from ibs.runtime.actor import Actor, Seat
+from ibs.runtime.mailbox import Message
+from ibs.services.taskqueue import TaskQueue
+from ibs.units import format_bytes, format_duration
+from ibs.wire.datastore import VerifyReport, VerifyStart
+from ibs.wire.session import StageFigures
+
+ALWAYS, ON_FAILURE, NEVER = "always", "on-failure", "never"
+
+
+@dataclass(frozen=True, slots=True)
+class StartVerify(Message[str]):
+    """Queue a verification; the answer is its UPID."""
+
+    auth_id: str
+    store: str
+    request: VerifyStart
+
+
+@dataclass
+class _Tally:
+    """What one run found."""
+
+    snapshots: int = 0
+    bytes: int = 0
+    chunks: int = 0
+    bad: list[VerifyReport] = field(default_factory=list)
+
+
+class Verifier(Actor):
+    """Verifies datastores on request."""
+
+    role: ClassVar[str] = "verifier"
+    duty: ClassVar[str] = "verifies snapshots: presence, digests, content, signatures"
+
+    def __init__(
+        self,
+        seat: Seat,
+        queue: TaskQueue,
+        tasks: TaskRegistry,
+        datastores: Datastores,
+        *,
+        clock: Clock,
+        publish: Callable[[Event], None],
+    ) -> None:
+        super().__init__(seat)
+        self._queue = queue
+        self._tasks = tasks
+        self._datastores = datastores
+        self._clock = clock
+        self._publish = publish
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        async with trio.open_nursery() as nursery:  # noqa: TID251 - owner of queue and mailbox
+            nursery.start_soon(self._queue.serve, self.seat.stopping)
+            task_status.started()
+            await self.serve()
+
+    async def handle(self, message: Message[Any]) -> Any:
+        if not isinstance(message, StartVerify):
+            raise NotImplementedError(type(message).__name__)
+        request, store = message.request, message.store
+        if request.notification_mode not in (ALWAYS, ON_FAILURE, NEVER):
+            hint = f"use {ALWAYS}, {ON_FAILURE} or {NEVER}"
+            raise UsageError(f"notification mode {request.notification_mode!r} is not known", hint=hint)
+        namespace = Namespace.parse(request.namespace)
+        self._queue.require_room()
+        datastore = await self._datastores.get(store)
+        subject, only = store, None
+        if request.snapshot:
+            only = await datastore.snapshots.resolve(SnapshotName.parse(request.snapshot, namespace))
+            subject = f"{store}:{only}"
+        elif request.namespace:
+            subject = f"{store}:ns:{namespace}"
+        task = await self._tasks.start(TaskType.VERIFY, subject, message.auth_id)
+        self._queue.submit(task, lambda task: self._verify(task, store, request, only))
+        return task.upid
+
+    async def _verify(self, task: Task, store: str, request: VerifyStart, only: SnapshotName | None) -> str | None:
+        """The task's work. Raises FailedError when something is wrong with the data."""
+        datastore = await self._datastores.get(store)
+        names = [only] if only is not None else await _names(datastore, request)
+        tally, run = _Tally(), VerifyRun()
+        try:
+            for name in names:
+                await self._verify_one(task, datastore, name, run, tally)
+        except IbsError as error:
+            if request.notification_mode != NEVER:
+                self._tell(task, store, Severity.ERROR, "verify.aborted", f"verification of {store} failed: {error}")
+            raise
+        if tally.bad:
+            text = (
+                f"{len(tally.bad)} of {tally.snapshots} snapshots in {store} are damaged; "
+                f"the first is {tally.bad[0].snapshot}: {tally.bad[0].first_failure}"
+            )
+            if request.notification_mode != NEVER:
+                self._tell(task, store, Severity.CRITICAL, "verify.damaged", text)
+            raise FailedError(text, hint=f"see: ironcore-backup task log {task.upid}")
+        text = f"{tally.snapshots} snapshots in {store} verified OK: {tally.chunks} chunks, {format_bytes(tally.bytes)}"
+        if request.notification_mode == ALWAYS:
+            self._tell(task, store, Severity.NOTICE, "verify.ok", text)
+        return text
+
+    async def _verify_one(
+        self, task: Task, datastore: Datastore, name: SnapshotName, run: VerifyRun, tally: _Tally
+    ) -> None:
+        base_bytes, base_chunks = tally.bytes, tally.chunks
+
+        async def progress(now: VerifyProgress) -> None:
+            if now.done % limits.VERIFY_PROGRESS_CHUNKS == 0 or now.done == now.total:
+                figures = StageFigures(bytes=base_bytes + now.bytes, items=base_chunks + now.done)
+                task.progress(done_bytes=base_bytes + now.bytes, stages={"verify": figures})
+
+        try:
+            report = await verify_snapshot(datastore, name, progress, run=run, upid=task.upid, auth_id=task.auth_id)
+        except NotFoundError as error:
+            task.log("info", f"{name}: {error.message}; it was removed meanwhile")
+            return
+        tally.snapshots += 1
+        tally.bytes += report.bytes
+        tally.chunks += report.chunks
+        if report.result != OK:
+            tally.bad.append(report)
+        _log_report(task, report)
+
+    def _tell(self, task: Task, store: str, severity: Severity, kind: str, text: str) -> None:
+        fields: dict[str, JsonScalar] = {"datastore": store, "upid": task.upid}
+        text = text[: limits.EVENT_TEXT_CHARS_MAX]
+        self._publish(Event(self._clock.now(), EventSource.VERIFY, severity, kind, text, fields))
+
+
+async def _names(datastore: Datastore, request: VerifyStart) -> Sequence[SnapshotName]:
+    if request.namespace:
+        return await datastore.snapshots.list(Namespace.parse(request.namespace))
+    return await datastore.snapshots.every()
+
+
+def _log_report(task: Task, report: VerifyReport) -> None:
+    proven = ", ".join(report.proof) or "nothing"
+    took = format_duration(report.duration_seconds)
+    task.log(
+        "info" if report.result == OK else "error",
+        f"{report.snapshot}: {report.result}, {report.chunks} chunks, {format_bytes(report.bytes)} read in {took}; "
+        f"proven: {proven}",
+    )
+    if report.first_failure:
+        task.log("error", f"{report.snapshot}: first failure: {report.first_failure}")
+    for chunk in report.bad_chunks:
+        task.log("error", f"{report.snapshot}: {report.result} chunk {chunk}")
+    for affected in report.affected:
+        task.log("error", f"snapshot affected: {affected}")
+
+
+async def last_verifications(datastores: Datastores) -> list[VerifyReport]:
+    """The last verification of each snapshot that had one, as noted beside it; damaged or offline ones are left out.
+
+    At most LIST_ROWS_MAX. A question to the disk, not to the actor: it is answered while the verifier is down.
+    """
+    found: list[VerifyReport] = []
+    for datastore in datastores.opened():
+        try:
+            for name in await datastore.snapshots.every():
+                state = await _verify_state(datastore, name)
+                if state is not None:
+                    found.append(_as_report(name, state))
+                if len(found) >= limits.LIST_ROWS_MAX:
+                    return found
+        except IbsError:
+            continue  # it went offline while we looked; `datastore list` says why
+    return found
+
+
+async def _verify_state(datastore: Datastore, name: SnapshotName) -> VerifyState | None:
+    try:
+        return (await datastore.snapshots.load(name)).state.verify
+    except (FormatError, NotFoundError):
+        return None
+
+
+def _as_report(name: SnapshotName, state: VerifyState) -> VerifyReport:
+    return VerifyReport(
+        snapshot=str(name),
+        started=state.time,
+        duration_seconds=0.0,
+        chunks=state.chunks,
+        bytes=0,
+        result=state.result,
+        proof=[],
+        first_failure=state.first_failure,
+        upid=state.upid,
+    )
