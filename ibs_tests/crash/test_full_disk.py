@@ -39,7 +39,7 @@ def test_no_space_says_which_and_the_server_serves_on(small_disk: tuple[str, Pat
         server.admin("datastore", "create", "other", "--path", str(tmp_path / "other"))
         server.client("tiny", "backup", f"s.tree:{small}", "--backup-id", "small")
         failed = server.client("tiny", "backup", f"l.tree:{large}", "--backup-id", "large", check=1)
-        assert f"no space: tiny has no free {exhausted}" in failed.err
+        assert f"no space: datastore tiny has no free {exhausted}" in failed.err
         assert "Traceback" not in failed.err
         task = server.admin("task", "list", "--type", "backup", "--output", "json").json()[0]
         assert task["state"] == "FAILED"
