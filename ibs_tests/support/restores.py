@@ -239,7 +239,7 @@ def archive_folder(snapshot: MemorySnapshot, root: bytes) -> Iterable[Entry]:
         full = root + b"/" + path if path else root
         found = os.lstat(full)
         entry = _entry(snapshot, full, path, found, first_names)
-        if entry.kind is Kind.FILE and 0 < entry.size <= 65536 and not entry.ranges:
+        if entry.kind is Kind.FILE and entry.size <= 65536 and _ranges(full, entry.size) == ((0, entry.size),):
             with open(full, "rb") as file:
                 small.append((len(entries), file.read()))
         entries.append(entry)

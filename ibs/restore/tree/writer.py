@@ -32,6 +32,7 @@ _NODE_MODES: Final[Mapping[Kind, int]] = {
     Kind.FIFO: stat.S_IFIFO,
     Kind.SOCKET: stat.S_IFSOCK,
 }
+_FORESEEN: Final = (OSError, OverflowError, ValueError, IbsError)
 _DEVICES: Final = (Kind.CHAR, Kind.BLOCK)
 
 
@@ -73,7 +74,7 @@ class TreeWriter:
                         folder_fd = self._root.acquire(item.folder)
                         held = item.folder
                     self._make(item, folder_fd, chunks)
-                except (OSError, OverflowError, IbsError) as error:
+                except _FORESEEN as error:
                     self._note(error, item.entry, None)
                 self.keeper.done(item.folder)
         finally:
@@ -91,7 +92,7 @@ class TreeWriter:
                 size = write_pieces(file.fd, parts, sparse=_is_sparse(file.entry))
                 self._report.made(size=size)
                 written = True
-        except (OSError, OverflowError, IbsError) as error:
+        except _FORESEEN as error:
             self._note(error, file.entry, file)
         finally:
             if not written:
@@ -108,7 +109,7 @@ class TreeWriter:
         if not file.failed:
             try:
                 self._finish_big(file)
-            except (OSError, OverflowError, IbsError) as error:
+            except _FORESEEN as error:
                 self._note(error, file.entry, file)
         self._drop_big(file)
         self.keeper.done(file.folder)
@@ -124,7 +125,7 @@ class TreeWriter:
                 if not self._link(item):
                     unresolved.append(item)
                     continue
-            except (OSError, OverflowError, IbsError) as error:
+            except _FORESEEN as error:
                 self._note(error, item.entry, None)
             self.keeper.done(item.folder)
         return unresolved
@@ -326,8 +327,8 @@ class TreeWriter:
                 raise destination_error(self._root.shown, error, where=shown(entry.path)) from error
             reason = Reason.DEVICE if entry.kind in _DEVICES else Reason.NOT_CREATED
             self._fail(reason, entry, words(error), file)
-        elif isinstance(error, OverflowError):
-            self._fail(Reason.NOT_CREATED, entry, "a number is out of range", file)
+        elif isinstance(error, OverflowError | ValueError):
+            self._fail(Reason.NOT_CREATED, entry, "it holds a value that the system cannot take", file)
         elif isinstance(error, ChunkNotFound):
             self._fail(Reason.MISSING, entry, error.message, file, error)
         elif isinstance(error, CorruptChunk):

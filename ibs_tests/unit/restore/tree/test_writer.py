@@ -127,6 +127,13 @@ def test_sparse_files_stay_sparse(tmp_path: Path) -> None:
         assert os.lseek(file.fileno(), 0, os.SEEK_HOLE) == mib
 
 
+def test_a_link_to_what_no_system_takes_is_listed(tmp_path: Path) -> None:
+    restore = SyncRestore(str(tmp_path))
+    links = [special(b"a", Kind.SYMLINK, link=b"x\0y"), special(b"b", Kind.SYMLINK, link=b"x" * 5000)]
+    assert restore.run(ROOT, *links, special(b"c", Kind.SYMLINK, link=b"")) == {"not-created": ["a", "b", "c"]}
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_size_no_file_system_has_is_listed(tmp_path: Path) -> None:
     restore = SyncRestore(str(tmp_path))
     reasons = restore.run(
