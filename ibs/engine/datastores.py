@@ -71,10 +71,14 @@ class Datastores:
 
     # --- opening ---
 
-    async def open_all(self) -> None:
-        """Open every configured datastore, side by side. One that cannot be opened is offline, with its reason."""
+    async def open_all(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Open every configured datastore, side by side. One that cannot be opened is offline, with its reason.
+
+        `task_status` is started when all are listed, as offline until they are open.
+        """
         for record in await self._records.list():
             self._entries.setdefault(record.name, _Entry(record))
+        task_status.started()
         async with trio.open_nursery() as nursery:  # noqa: TID251 - owner of the openings
             for entry in list(self._entries.values()):
                 nursery.start_soon(self._open_at_start, entry)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import trio
 
 from ibs.core import manifest as manifests
+from ibs.core.access import owns
 from ibs.core.ids import digest
 from ibs.core.index import IdArray
 from ibs.core.manifest import Manifest, ManifestArchive, Signature, SnapshotState
@@ -188,7 +189,7 @@ def _publish(
     facts, folders = staged.facts, context.folders
     name = facts.name
     owner = folders.owner(name.namespace, name.group)
-    if owner not in ("", facts.auth_id):
+    if owner and not owns(facts.auth_id, owner):
         raise ConflictError(f"group {name.group} belongs to another identity by now", hint="choose another backup id")
     if folders.exists(name):
         raise ConflictError(f"snapshot {name} exists already")

@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 
 from ibs.core import limits
+from ibs.core.access import owns
 from ibs.core.ids import parse_fingerprint
 from ibs.core.names import Group, Namespace, SnapshotName, check_archive, format_time
 from ibs.engine.context import StoreContext
@@ -88,7 +89,7 @@ async def check_request(context: StoreContext, auth_id: str, request: SessionOpe
 def check_owner(context: StoreContext, wanted: Wanted) -> None:
     """Raises RefusedError when the group belongs to somebody else. Who that is, is not told."""
     owner = context.folders.owner(wanted.namespace, wanted.group)
-    if owner not in ("", wanted.auth_id):
+    if owner and not owns(wanted.auth_id, owner):
         raise RefusedError(
             f"not authorised: {wanted.auth_id} does not own group {wanted.group}",
             hint="back up as the identity that made the group's first backup, or under another backup id",

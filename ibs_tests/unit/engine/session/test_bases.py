@@ -45,6 +45,13 @@ async def test_bad_missing_and_suspect_chunks_are_not_available_and_cannot_be_na
             await writer.append("etc.tree", [CHUNKS[number]])
 
 
+async def test_a_chunk_that_left_no_trace_is_not_available(datastore: Datastore) -> None:
+    await backup(datastore, {"etc.tree": CHUNKS})
+    datastore.store.discard([address_of(CHUNKS[3])])
+    writer = await start(datastore)
+    assert bits(await writer.session.base_available("etc.tree"), 10) == [1, 1, 1, 0, 1, 1, 1, 1, 1, 1]
+
+
 async def test_healing_by_sending_what_was_not_available(box: Box, datastore: Datastore) -> None:
     await backup(datastore, {"etc.tree": CHUNKS})
     box.chunk_path(address_of(CHUNKS[5])).unlink()

@@ -204,6 +204,14 @@ async def test_a_chunk_that_went_bad_is_named(box: Box, datastore: Datastore) ->
     await writer.commit()
 
 
+async def test_a_chunk_that_left_no_trace_is_named(datastore: Datastore) -> None:
+    writer = await ready(datastore)
+    datastore.store.discard([address_of(b"data")])
+    with pytest.raises(ChunkNotFound, match=writer.id(b"data").hex()):
+        await writer.commit()
+    assert await nothing_visible(datastore)
+
+
 async def test_a_suspect_chunk_is_not_committed(datastore: Datastore) -> None:
     await backup(datastore, {"etc.tree": CONTENT})
     writer = await start(datastore)

@@ -70,6 +70,15 @@ async def test_the_group_of_another_takes_no_backup(datastore: Datastore) -> Non
     assert datastore.store.staging.names() == []
 
 
+async def test_a_user_adds_to_what_its_tokens_own_and_never_the_other_way_round(datastore: Datastore) -> None:
+    await backup(datastore, {"etc.tree": CONTENT}, auth_id="alice@ibs!laptop")
+    result = await backup(datastore, {"etc.tree": CONTENT}, auth_id="alice@ibs")
+    name = SnapshotName.parse(result.snapshot)
+    assert await datastore.snapshots.owner(name.namespace, name.group) == "alice@ibs!laptop"
+    with pytest.raises(RefusedError):
+        await start(datastore, auth_id="alice@ibs!phone")
+
+
 # --- what is assigned ---
 
 
