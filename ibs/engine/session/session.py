@@ -83,6 +83,13 @@ class WriteSession:
         """Since the last call began or ended; 0 while one is in progress."""
         return 0.0 if self._calls or self.state is SessionState.COMMITTING else now - self.touched
 
+    def lose_peer(self) -> None:
+        """A connection of the client broke without a farewell. Unless it is heard again, a new backup of the same
+        identity may take over at once instead of waiting out the silence. For whoever serves connections.
+        """
+        long_ago = self._context.clock.monotonic() - limits.SESSION_SUPERSEDE_IDLE_SECONDS
+        self.touched = min(self.touched, long_ago)
+
     # --- guard ---
 
     @contextlib.contextmanager

@@ -89,6 +89,17 @@ async def test_encrypted_blobs_of_the_sessions_key_only(box: Box) -> None:
         await plain.session.send_body(writer.blob(b"secret"))
 
 
+async def test_damage_of_an_encrypted_blob_is_noticed(box: Box) -> None:
+    box.keys = key_registry(KEYS)
+    datastore = await box.open()
+    writer = await start(datastore, keys=KEYS)
+    body = bytearray(writer.blob(b"secret"))
+    body[-1] ^= 1
+    with pytest.raises(CorruptChunk):
+        await writer.session.send_body(body)
+    assert list(datastore.store.iterate()) == []
+
+
 async def test_a_bad_chunk_is_healed_by_sending_it_again(box: Box, datastore: Datastore) -> None:
     writer = await start(datastore)
     await writer.archive("etc.tree", [b"data", b"meta"])

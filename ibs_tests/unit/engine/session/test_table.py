@@ -39,6 +39,21 @@ async def test_a_silent_session_of_the_same_identity_is_taken_over(box: Box, dat
         await first.send(b"b")
 
 
+async def test_a_session_whose_client_broke_off_is_taken_over_at_once(datastore: Datastore) -> None:
+    first = await start(datastore)
+    first.session.lose_peer()
+    await first.send(b"it was only the network")
+    with pytest.raises(BusyError):
+        await start(datastore)
+    first.session.lose_peer()
+    await datastore.expire()
+    assert first.session.state is SessionState.OPEN
+    with pytest.raises(BusyError):
+        await start(datastore, auth_id=OTHER)
+    second = await start(datastore)
+    assert second.session.opened.resumed_chunks == 1
+
+
 async def test_a_silent_session_of_another_identity_is_not(box: Box, datastore: Datastore) -> None:
     await start(datastore)
     box.clock.advance(limits.SESSION_SUPERSEDE_IDLE_SECONDS + 50)
