@@ -1,17 +1,18 @@
 """Composition root of the server: builds every part, joins them, runs until asked to stop, closes in order.
 
 Called by `cli` (`run`) and by tests (`serve`). Nothing is decided here but who gets what. Order of a stop: the
-supervisor's phases, then datastores (cleanly), then the task registry, then the catalog.
+supervisor's phases, with the datastores closed cleanly before notify ends; then the task registry, then the catalog.
+A second signal ends the process at once, which is a supported way to stop: the next start recovers.
 """
 
 from __future__ import annotations
 
-import functools
 import os
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,14 @@ import trio
 
 from ibs import log
 from ibs.catalog.catalog import Catalog, open_catalog
-from ibs.catalog.timetable import TimetableRecord
 from ibs.control import server as control
-from ibs.core.events import Event, EventSource, Severity
+from ibs.core.events import Event, EventSource, JsonScalar, Severity
 from ibs.engine.datastores import Datastores, Parts
 from ibs.engine.tasks import TaskRegistry
-from ibs.errors import ExitStatus, FailedError, IbsError
+from ibs.errors import ExitStatus, FailedError, IbsError, UnavailableError
 from ibs.runtime import sdnotify, signals
 from ibs.runtime.bus import Bus
 from ibs.runtime.clock import SystemClock
-from ibs.runtime.mailbox import Handle
 from ibs.runtime.pool import ThreadPool
 from ibs.runtime.settings import Settings
 from ibs.runtime.stall import Stall, StallDetector
@@ -40,28 +39,32 @@ from ibs.security.identities import Identities
 from ibs.security.private import write_private
 from ibs.security.secrets import ServerSecrets, check_secrets, load_secrets
 from ibs.security.tls import Certificate, ensure_certificate, server_context
-from ibs.services.api import Api, Bound
-from ibs.services.backupjob import backup_job
+from ibs.services import roster
+from ibs.services.api import Bound
 from ibs.services.context import Endpoint, ServerContext
-from ibs.services.gc import Expire, Gc, Housekeep
-from ibs.services.notify import Notify
-from ibs.services.scheduler import Job, Scheduler
 from ibs.services.sessions import Readers, Sessions
-from ibs.services.sync import KnownSnapshots, Probe, Reconcile, Sync
-from ibs.services.taskqueue import TaskQueue
-from ibs.services.verifier import Verifier
-from ibs.services.worker import Worker
-from ibs.version import VERSION
+from ibs.version import PRODUCT, VERSION
 from ibs.wire import frames
 
-_VERIFY_SLOTS = 1
-_CLEANUP_SLOTS = 1
+SERVER_FILE = "server.json"
+_HTTP = "http/1.1"
+_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, not bound to
 _log = log.get_logger("api")
 
 
 @dataclass(frozen=True)
+class Running:
+    """A server that answers. `stop` begins the orderly stop and may be called again; it needs a word why."""
+
+    address: str
+    fingerprint: str
+    context: ServerContext
+    stop: Callable[[str], None]
+
+
+@dataclass(frozen=True)
 class _Base:
-    """What is there before any service: state, secrets, identities, tasks."""
+    """What is there before any service: state, secrets, identities, tasks, datastores (not opened yet)."""
 
     settings: Settings
     clock: SystemClock
@@ -86,78 +89,74 @@ def run(settings: Settings) -> int:
         ) from error
     try:
         trio.run(_until_signal, settings)
+    except KeyboardInterrupt:
+        return ExitStatus.CANCELLED
     except BaseExceptionGroup as group:
-        raise _ours(group) or group from None
+        cause = _leaf(group, IbsError) or _leaf(group, KeyboardInterrupt)
+        if isinstance(cause, KeyboardInterrupt):
+            return ExitStatus.CANCELLED
+        raise cause or group from None
     finally:
         logs.close()
     return ExitStatus.OK
 
 
-def _ours(error: BaseException) -> IbsError | None:
-    """The first error of ours inside nested groups."""
+def _leaf(error: BaseException, kind: type[BaseException]) -> BaseException | None:
+    """The first of that kind inside nested groups."""
     if isinstance(error, BaseExceptionGroup):
-        return next((found for inner in error.exceptions if (found := _ours(inner)) is not None), None)
-    return error if isinstance(error, IbsError) else None
+        return next((found for inner in error.exceptions if (found := _leaf(inner, kind)) is not None), None)
+    return error if isinstance(error, kind) else None
 
 
 async def _until_signal(settings: Settings) -> None:
     notifier = sdnotify.Notifier.from_environment(os.environ)
-    # Two tasks: the server, and whoever hears signals for it.
+    # The server, and whoever hears signals for it once it runs; before that a signal simply ends the process.
     async with trio.open_nursery() as nursery:  # noqa: TID251 - the program's root
-        stop: Callable[[str], None] = lambda _name: None  # noqa: E731 - replaced below, once there is a supervisor
+
+        async def server(*, task_status: trio.TaskStatus[Running]) -> None:
+            await serve(settings, task_status=task_status)
+            nursery.cancel_scope.cancel()
+
+        running: Running = await nursery.start(server)
 
         def first(name: str) -> None:
             notifier.stopping()
-            stop(name)
+            running.stop(name)
 
-        await nursery.start(signals.watch, first, lambda _name: nursery.cancel_scope.cancel())
-        server: Running = await nursery.start(functools.partial(serve, settings))
-        stop = server.stop
-        notifier.ready(f"listening on {server.address}")
-        _greet(server)
-        await server.ended.wait()
-        nursery.cancel_scope.cancel()
-
-
-@dataclass(frozen=True)
-class Running:
-    """A server that answers. `stop` begins the orderly stop; `ended` is set when everything is closed."""
-
-    address: str
-    fingerprint: str
-    context: ServerContext
-    stop: Callable[[str], None]
-    ended: trio.Event
+        await nursery.start(signals.watch, first, _end_at_once)
+        notifier.ready(f"listening on {running.address}")
+        sys.stdout.write(
+            f"{PRODUCT} {VERSION} listening on {running.address}\ncertificate fingerprint {running.fingerprint}\n"
+        )
+        sys.stdout.flush()
 
 
-def _greet(server: Running) -> None:
-    sys.stdout.write(f"listening on {server.address}\ncertificate fingerprint {server.fingerprint}\n")
-    sys.stdout.flush()
+def _end_at_once(name: str) -> None:
+    sys.stderr.write(f"{name} again: stopping at once; the next start recovers\n")
+    sys.stderr.flush()
+    os._exit(ExitStatus.CANCELLED)
 
 
 async def serve(settings: Settings, *, task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED) -> None:
-    """Run a server in this process; `task_status` gets it when it answers. Returns after `Running.stop`.
+    """Run a server in this process; `task_status` gets it when it answers. Returns when `Running.stop` is done.
 
-    Raises BusyError when another server has the state folder, UnavailableError when the port is taken, and what the
-    catalog and the secrets raise. *Cancellation*: an immediate stop; datastores recover at their next opening.
+    Signals and log files are the caller's affair (`run`). Raises BusyError when another server has the state folder,
+    UnavailableError when the port is taken, and what the catalog and the secrets raise, perhaps in exception groups.
+    *Cancellation*: services are cut off, datastores and catalog closed.
     """
-    ended = trio.Event()
-    bus: Bus[Event] = Bus()
-    clock, pool = SystemClock(), ThreadPool()
+    clock, pool, bus = SystemClock(), ThreadPool(), Bus[Event]()
     stalls = StallDetector(_report_stall)
-    try:
-        async with AsyncExitStack() as stack:
-            trio.lowlevel.add_instrument(stalls)
-            stack.callback(trio.lowlevel.remove_instrument, stalls)
-            catalog = await stack.enter_async_context(open_catalog(settings.state_dir))
-            # Outlives the services: the registry writes their last lines, the rest is background work of theirs.
-            background = await stack.enter_async_context(trio.open_nursery())  # noqa: TID251 - see above
-            base = await _base(settings, clock, pool, bus, catalog)
-            await background.start(base.tasks.run)
-            stack.push_async_callback(_close, base, background)
-            await _run_services(base, stalls, background, ended, task_status)
-    finally:
-        ended.set()
+    async with AsyncExitStack() as stack:
+        trio.lowlevel.add_instrument(stalls)
+        stack.callback(_remove_instrument, stalls)
+        catalog = await stack.enter_async_context(open_catalog(settings.state_dir))
+        # Outlives the services: the registry writes their last lines; the rest is background work of theirs.
+        background = await stack.enter_async_context(trio.open_nursery())  # noqa: TID251 - see above
+        base = await _base(settings, clock, pool, bus, catalog)
+        await background.start(base.tasks.run)
+        stack.push_async_callback(_close, base, background)
+        await background.start(_open_datastores, base)
+        await _run_services(base, stalls, background, task_status)
 
 
 async def _base(settings: Settings, clock: SystemClock, pool: ThreadPool, bus: Bus[Event], catalog: Catalog) -> _Base:
@@ -183,29 +182,41 @@ async def _base(settings: Settings, clock: SystemClock, pool: ThreadPool, bus: B
     return _Base(settings, clock, pool, bus, catalog, secrets, certificate, access, identities, tasks, datastores)
 
 
+async def _open_datastores(base: _Base, *, task_status: trio.TaskStatus[None]) -> None:
+    """In the background, so that the API answers at once. A fault of ours here must not end the server."""
+    try:
+        await base.datastores.open_all(task_status=task_status)
+    except Exception:  # noqa: BLE001 - logged whole; the probes go on trying
+        _log.exception("opening the datastores failed")
+
+
 async def _run_services(
-    base: _Base,
-    stalls: StallDetector,
-    background: trio.Nursery,
-    ended: trio.Event,
-    task_status: trio.TaskStatus[Running],
+    base: _Base, stalls: StallDetector, background: trio.Nursery, task_status: trio.TaskStatus[Running]
 ) -> None:
-    supervisor = Supervisor(base.clock, observe=functools.partial(_observe, base))
-    tls = await base.pool.disk(server_context, base.certificate, [frames.ALPN, "http/1.1"])
+    settings, pool = base.settings, base.pool
+    supervisor = Supervisor(base.clock, observe=partial(_observe, base), before_last=base.datastores.close)
+    tls = await pool.disk(server_context, base.certificate, [frames.ALPN, _HTTP])
     context = _compose(base, supervisor, stalls, background, tls)
-    background.start_soon(base.datastores.open_all)
-    async with trio.open_nursery() as nursery:  # noqa: TID251 - the supervisor runs in it until the stop is over
-        await nursery.start(supervisor.run)
-        server_file = base.settings.state_dir / "server.json"
-        await base.pool.disk(_write_server_file, server_file, context)
-        task_status.started(
-            Running(str(context.endpoint), context.fingerprint, context, supervisor.request_stop, ended)
-        )
-    await base.pool.disk(functools.partial(server_file.unlink, missing_ok=True))
+    server_file = settings.state_dir / SERVER_FILE
+
+    def stop(reason: str) -> None:
+        if not supervisor.stopping:
+            _tell(base, "server.stopping", f"the server stops ({reason})")
+            server_file.unlink(missing_ok=True)  # in the loop: one name in our own folder, and it must go first
+        supervisor.request_stop(reason)
+
+    try:
+        async with trio.open_nursery() as nursery:  # noqa: TID251 - the supervisor runs in it until the stop is over
+            await nursery.start(supervisor.run)
+            await pool.disk(_write_server_file, server_file, context)
+            _tell(base, "server.started", f"{PRODUCT} {VERSION} listens on {context.endpoint}")
+            task_status.started(Running(str(context.endpoint), context.fingerprint, context, stop))
+    finally:
+        server_file.unlink(missing_ok=True)
 
 
 async def _close(base: _Base, background: trio.Nursery) -> None:
-    """Close what services used: datastores cleanly, then last-used times; the registry goes last."""
+    """Close what services used: datastores (for a server that was cut off), last-used times, then the registry."""
     with trio.CancelScope(shield=True):
         try:
             await base.datastores.close()
@@ -218,141 +229,108 @@ async def _close(base: _Base, background: trio.Nursery) -> None:
 def _compose(
     base: _Base, supervisor: Supervisor, stalls: StallDetector, background: trio.Nursery, tls: Any
 ) -> ServerContext:
-    """Seat the seven roles and join them by their handles."""
-    settings, clock, bus, tasks, datastores = base.settings, base.clock, base.bus, base.tasks, base.datastores
-    known, endpoint = KnownSnapshots(), Endpoint()
-    run_backup = backup_job(datastores, pool=base.pool, clock=clock, node=settings.node, note_commit=known.note_commit)
-    worker_queue = TaskQueue("worker slot", slots=settings.worker_slots)
-    verify_queue = TaskQueue("verifier slot", slots=_VERIFY_SLOTS)
-    cleanup_queue = TaskQueue("clean-up slot", slots=_CLEANUP_SLOTS)
-    events = bus.subscribe("notify")
+    """Seat the roles and make what the control plane gets of them."""
+    endpoint, clock, datastores, tasks = Endpoint(), base.clock, base.datastores, base.tasks
+    began = clock.monotonic()
 
-    def bound(address: Bound) -> None:
-        endpoint.host, endpoint.port = address.host, address.port
+    def on_listening(bound: Bound) -> None:
+        endpoint.host, endpoint.port = bound.host, bound.port
 
-    holder: list[ServerContext] = []
-    served: Callable[..., Awaitable[None]] = control.serve
-    supervisor.add(
-        lambda seat: Notify(seat, events, base.catalog.inbox, clock), "notify", duty=Notify.duty, stop_rank=2
-    )
-    worker = supervisor.add(
-        lambda seat: Worker(
-            seat, worker_queue, tasks, node=settings.node, check_store=datastores.get, run_backup=run_backup
+    async def serve_api(stopping: trio.Event, status: trio.TaskStatus[Any]) -> None:
+        await control.serve(replace(context, api_stopping=stopping), task_status=status)
+
+    def spawn(work: Callable[[], Awaitable[object]]) -> None:
+        background.start_soon(_guarded, work)
+
+    def admit() -> None:
+        if supervisor.stopping:
+            raise UnavailableError("the server is stopping", hint="try again in a moment")
+
+    roles = roster.seat_roles(
+        supervisor,
+        roster.Parts(
+            base.settings,
+            clock,
+            base.pool,
+            base.bus,
+            base.catalog,
+            tasks,
+            datastores,
+            base.access,
+            serve_api,
+            on_listening,
         ),
-        "worker",
-        duty=Worker.duty,
     )
-    verifier = supervisor.add(
-        lambda seat: Verifier(seat, verify_queue, tasks, datastores, clock=clock, publish=bus.publish),
-        "verifier",
-        duty=Verifier.duty,
+    context = ServerContext(
+        settings=base.settings,
+        clock=clock,
+        pool=base.pool,
+        bus=base.bus,
+        started=clock.now(),
+        tls=tls,
+        fingerprint=base.certificate.fingerprint,
+        endpoint=endpoint,
+        api_stopping=trio.Event(),
+        access=base.access,
+        identities=base.identities,
+        datastores=datastores,
+        sessions=Sessions(datastores, tasks, admit=admit, spawn=spawn, note_commit=roles.known.note_commit),
+        readers=Readers(datastores, tasks, admit=admit, spawn=spawn),
+        tasks=tasks,
+        inbox_table=base.catalog.inbox,
+        supervisor=supervisor,
+        stalls=stalls,
+        scheduler=roles.scheduler,
+        worker=roles.worker,
+        verifier=roles.verifier,
+        gc=roles.gc,
+        sync=roles.sync,
+        pid=os.getpid(),
+        uptime=lambda: clock.monotonic() - began,
     )
-    gc = supervisor.add(
-        lambda seat: Gc(seat, cleanup_queue, tasks, datastores, clock=clock, chores=[base.access.flush]),
-        "gc",
-        duty=Gc.duty,
-    )
-    sync = supervisor.add(
-        lambda seat: Sync(seat, base.catalog.datastores, datastores, known, clock=clock, publish=bus.publish),
-        "sync",
-        duty=Sync.duty,
-    )
-    jobs = _jobs(gc, sync)
-    scheduler = supervisor.add(
-        lambda seat: Scheduler(seat, jobs, _Memory(base.catalog), clock), "scheduler", duty=Scheduler.duty
-    )
-    supervisor.add(
-        lambda seat: Api(
-            seat,
-            lambda status: served(replace(holder[0], api_stopping=seat.stopping), task_status=status),
-            bound,
-        ),
-        "api",
-        duty=Api.duty,
-        essential=True,
-        stop_rank=1,
-    )
-    started = clock.monotonic()
-    holder.append(
-        ServerContext(
-            settings=settings,
-            clock=clock,
-            pool=base.pool,
-            bus=bus,
-            started=clock.now(),
-            tls=tls,
-            fingerprint=base.certificate.fingerprint,
-            endpoint=endpoint,
-            api_stopping=trio.Event(),
-            access=base.access,
-            identities=base.identities,
-            datastores=datastores,
-            sessions=Sessions(datastores, tasks, spawn=background.start_soon, note_commit=known.note_commit),
-            readers=Readers(datastores, tasks, spawn=background.start_soon),
-            tasks=tasks,
-            inbox_table=base.catalog.inbox,
-            supervisor=supervisor,
-            stalls=stalls,
-            scheduler=scheduler,
-            worker=worker,
-            verifier=verifier,
-            gc=gc,
-            sync=sync,
-            pid=os.getpid(),
-            uptime=lambda: clock.monotonic() - started,
-        )
-    )
-    return holder[0]
+    return context
 
 
-def _jobs(gc: Handle, sync: Handle) -> list[Job]:
-    """The server's own timetable."""
-    return [
-        Job("probe-datastores", "*:*:0/30", sync, Probe()),
-        Job("reconcile-snapshots", "hourly", sync, Reconcile()),
-        Job("expire-sessions", "*:*:0/15", gc, Expire()),
-        Job("housekeeping", "daily", gc, Housekeep(), catch_up=True),
-    ]
-
-
-class _Memory:
-    """The catalog's timetable as the scheduler wants it."""
-
-    def __init__(self, catalog: Catalog) -> None:
-        self._table = catalog.timetable
-
-    async def load(self) -> list[TimetableRecord]:
-        return list(await self._table.list())
-
-    async def save(self, job: str, last_run_ns: int | None, next_run_ns: int | None) -> None:
-        await self._table.save(TimetableRecord(job, last_run_ns, next_run_ns))
+async def _guarded(work: Callable[[], Awaitable[object]]) -> None:
+    """Background work of the desks: what fails in it is told in the log and ends nothing else."""
+    try:
+        await work()
+    except IbsError as error:
+        _log.info("a session had ended already", reason=error.message)
+    except Exception:  # noqa: BLE001 - the border of background work
+        _log.exception("background work failed")
 
 
 def _observe(base: _Base, state: ServiceState) -> None:
     """A role's change of state is an event; only trouble and its end are worth a notice."""
     trouble = state.state in (State.RESTARTING, State.FAILED)
-    severity = Severity.ERROR if trouble else Severity.NOTICE if state.restarts else Severity.INFO
+    severity = Severity.ERROR if trouble else Severity.INFO
+    if state.state is State.RUNNING and state.restarts:
+        severity = Severity.NOTICE
     text = f"service {state.role} is {state.state}" + (f": {state.last_error}" if trouble else "")
-    base.bus.publish(
-        Event(
-            base.clock.now(),
-            EventSource.SYSTEM,
-            severity,
-            "service.state",
-            text[:1000],
-            {"role": state.role, "state": str(state.state), "restarts": state.restarts},
-        )
-    )
+    fields: dict[str, JsonScalar] = {"role": state.role, "state": str(state.state), "restarts": state.restarts}
+    base.bus.publish(Event(base.clock.now(), EventSource.SYSTEM, severity, "service.state", text[:1000], fields))
+
+
+def _tell(base: _Base, kind: str, text: str) -> None:
+    _log.info(text)
+    base.bus.publish(Event(base.clock.now(), EventSource.SYSTEM, Severity.NOTICE, kind, text))
 
 
 def _report_stall(stall: Stall, unreported: int) -> None:
-    _log.warning("loop stall", task=stall.task, ms=round(stall.duration_ms, 1), unreported=unreported)
+    _log.warning("the event loop stalled", task=stall.task, duration_ms=stall.duration_ms, unreported=unreported)
+
+
+def _remove_instrument(stalls: StallDetector) -> None:
+    with suppress(KeyError):  # trio removes one that failed by itself
+        trio.lowlevel.remove_instrument(stalls)
 
 
 def _write_server_file(path: Path, context: ServerContext) -> None:
     """Where the server is, for programs on this machine; complete or not there."""
+    endpoint = context.endpoint
     facts = {
-        "address": str(context.endpoint),
+        "address": str(Endpoint(_WILDCARDS.get(endpoint.host, endpoint.host), endpoint.port)),
         "fingerprint": context.fingerprint,
         "pid": context.pid,
         "version": VERSION,

@@ -4,12 +4,13 @@ Made and run by `app` only; `status --services` reads `states`. Invariants: the 
 another; an actor's mailbox and handle outlive it; after `run` has returned no task of any actor is left.
 
 A stop goes: refuse new (mailboxes close) -> finish or checkpoint (actors see `seat.stopping`, or their mailbox end; by
-rising rank, all within STOP_GRACE_SECONDS) -> cancel what is left -> close (the caller of `run` closes what it opened).
+rising rank, all within STOP_GRACE_SECONDS) -> cancel what is left -> close (`before_last`, while the actors of the last
+rank still see what happens; then the caller of `run` closes what it opened).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -78,12 +79,27 @@ class _Slot:
     ended: trio.Event = field(default_factory=trio.Event)
 
 
-class Supervisor:
-    """Keeps actors running until asked to stop. `observe` is told of every change of state; it must not block."""
+async def _nothing() -> None:
+    pass
 
-    def __init__(self, clock: Clock, *, observe: Callable[[ServiceState], None] = lambda _state: None) -> None:
+
+class Supervisor:
+    """Keeps actors running until asked to stop.
+
+    `observe` is told of every change of state; it must not block. `before_last` is awaited in an orderly stop when all
+    ranks but the last have ended; whatever it raises ends the stop.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        observe: Callable[[ServiceState], None] = lambda _state: None,
+        before_last: Callable[[], Awaitable[None]] = _nothing,
+    ) -> None:
         self._clock = clock
         self._observe = observe
+        self._before_last = before_last
         self._slots: dict[str, _Slot] = {}
         self._stop = trio.Event()
         self._stop_reason = ""
@@ -166,7 +182,10 @@ class Supervisor:
         for slot in self._slots.values():
             slot.seat.mailbox.close(f"the server is stopping ({reason})")
         deadline = trio.current_time() + limits.STOP_GRACE_SECONDS
-        for rank in sorted({slot.stop_rank for slot in self._slots.values()}):
+        ranks = sorted({slot.stop_rank for slot in self._slots.values()})
+        for rank in ranks:
+            if rank == ranks[-1]:
+                await self._before_last()
             group = [slot for slot in self._slots.values() if slot.stop_rank == rank and slot.began]
             for slot in group:
                 slot.seat.stopping.set()
@@ -270,6 +289,7 @@ class Supervisor:
         if slot.state is state:
             return
         slot.state, slot.since = state, self._clock.now()
+        get_logger(slot.seat.role).info(f"service is {state}", restarts=slot.restarts)
         self._observe(_view(slot))
 
 

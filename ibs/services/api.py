@@ -24,8 +24,8 @@ class Bound(Protocol):
     def port(self) -> int: ...
 
 
-ServeApi = Callable[[trio.TaskStatus[Any]], Awaitable[None]]
-"""Serve until `seat.stopping` is set, then drain and return; reports a `Bound` when it listens."""
+ServeApi = Callable[[trio.Event, trio.TaskStatus[Any]], Awaitable[None]]
+"""Serve until the event is set, then drain and return; the status gets a `Bound` once it listens."""
 
 
 class Api(Actor):
@@ -48,7 +48,7 @@ class Api(Actor):
             task_status.started()
 
     async def _serve(self, *, task_status: trio.TaskStatus[Bound]) -> None:
-        await self._serve_api(task_status)
+        await self._serve_api(self.seat.stopping, task_status)
 
     async def handle(self, message: Message[Any]) -> Any:
         raise NotImplementedError(type(message).__name__)

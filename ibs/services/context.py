@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from ibs.security.identities import Identities
 
 UNIT_PREFIX = "ironcore-backup-"
+ROLES = ("api", "scheduler", "worker", "verifier", "gc", "sync", "notify")
 
 
 class InboxReader(Protocol):
@@ -137,7 +138,7 @@ class ServerContext:
             uptime_seconds=round(self.uptime(), 3),
             fingerprint=self.fingerprint,
             listen=str(self.endpoint),
-            services=[_service(state) for state in self.supervisor.states()],
+            services=sorted(map(_service, self.supervisor.states()), key=lambda view: ROLES.index(view.role)),
             loop_stalls=seen.stalls,
             loop_stall_longest_ms=seen.longest_ms,
         )

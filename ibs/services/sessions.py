@@ -25,6 +25,8 @@ from ibs.wire.session import CommitRequest, CommitResult, SessionOpen, SessionOp
 
 Spawn = Callable[[Callable[[], Awaitable[object]]], None]
 """Run this in the background, for as long as the server lives."""
+Admit = Callable[[], None]
+"""Raises UnavailableError when the server takes nothing new."""
 NoteCommit = Callable[[str, str], None]
 """uuid of a datastore, name of a snapshot that was made in it."""
 S = TypeVar("S")
@@ -63,7 +65,10 @@ class _Places(Generic[S]):
 class Sessions:
     """Write sessions of all datastores. Implements `services.context.SessionDesk`."""
 
-    def __init__(self, datastores: Datastores, tasks: TaskRegistry, *, spawn: Spawn, note_commit: NoteCommit) -> None:
+    def __init__(
+        self, datastores: Datastores, tasks: TaskRegistry, *, admit: Admit, spawn: Spawn, note_commit: NoteCommit
+    ) -> None:
+        self._admit = admit
         self._datastores = datastores
         self._tasks = tasks
         self._spawn = spawn
@@ -75,6 +80,7 @@ class Sessions:
 
         Raises what `SessionTable.open` does; the task then ends FAILED with the reason.
         """
+        self._admit()
         if request.store != store:
             raise UsageError(f"the request is for datastore {request.store!r}, its path names {store!r}")
         datastore = await self._datastores.get(store)
@@ -136,7 +142,8 @@ class _Observed:
 class Readers:
     """Readers of all datastores. Implements `services.context.ReaderDesk`."""
 
-    def __init__(self, datastores: Datastores, tasks: TaskRegistry, *, spawn: Spawn) -> None:
+    def __init__(self, datastores: Datastores, tasks: TaskRegistry, *, admit: Admit, spawn: Spawn) -> None:
+        self._admit = admit
         self._datastores = datastores
         self._tasks = tasks
         self._spawn = spawn
@@ -147,6 +154,7 @@ class Readers:
 
         Raises what `ReaderTable.open` does; the task then ends FAILED with the reason.
         """
+        self._admit()
         datastore = await self._datastores.get(store)
         name = SnapshotName.parse(request.snapshot, Namespace.parse(request.namespace))
         task = await self._tasks.start(TaskType.RESTORE, f"{store}:{name}", auth_id, state=TaskState.STARTING)

@@ -1,0 +1,144 @@
+"""Seats the seven roles with the supervisor and joins them by their handles. Called by `app` only.
+
+What outlives an actor (queues, the subscription, what is known of snapshots) is made here once; each restart of a role
+builds a new actor around it. The order of seating is the order of starting: the api comes last, so that a server that
+answers has all its roles; notify is first and stops last, so that it sees everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ibs.catalog.catalog import Catalog
+from ibs.catalog.timetable import TimetableRecord, TimetableTable
+from ibs.core.events import Event
+from ibs.engine.datastores import Datastores
+from ibs.engine.tasks import TaskRegistry
+from ibs.ports.clock import Clock
+from ibs.ports.pool import Pool
+from ibs.runtime.actor import Actor
+from ibs.runtime.bus import Bus
+from ibs.runtime.mailbox import Handle
+from ibs.runtime.settings import Settings
+from ibs.runtime.supervisor import Factory, Supervisor
+from ibs.security.access import AccessChecker
+from ibs.services.api import Api, Bound, ServeApi
+from ibs.services.backupjob import backup_job
+from ibs.services.gc import Expire, Gc, Housekeep
+from ibs.services.notify import Notify
+from ibs.services.scheduler import Job, Scheduler
+from ibs.services.sync import KnownSnapshots, Probe, Reconcile, Sync
+from ibs.services.taskqueue import TaskQueue
+from ibs.services.verifier import Verifier
+from ibs.services.worker import Worker
+
+_FIRST, _API, _LAST = 0, 1, 2
+"""Ranks of a stop: who works, who lets people look on meanwhile, who writes down what happened."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the roles are made of."""
+
+    settings: Settings
+    clock: Clock
+    pool: Pool
+    bus: Bus[Event]
+    catalog: Catalog
+    tasks: TaskRegistry
+    datastores: Datastores
+    access: AccessChecker
+    serve_api: ServeApi
+    on_listening: Callable[[Bound], None]
+
+
+@dataclass(frozen=True)
+class Roster:
+    """Handles of the roles that can be asked something, and what they share with the desks."""
+
+    scheduler: Handle
+    worker: Handle
+    verifier: Handle
+    gc: Handle
+    sync: Handle
+    known: KnownSnapshots
+
+
+def seat_roles(supervisor: Supervisor, parts: Parts) -> Roster:
+    """Seat all seven roles. Call once, before the supervisor runs."""
+    known = KnownSnapshots()
+    _seat(supervisor, Notify, _notify(parts), stop_rank=_LAST)
+    worker = _seat(supervisor, Worker, _worker(parts, known))
+    verifier = _seat(supervisor, Verifier, _verifier(parts))
+    gc = _seat(supervisor, Gc, _gc(parts))
+    sync = _seat(supervisor, Sync, _sync(parts, known))
+    scheduler = _seat(supervisor, Scheduler, _scheduler(parts, timetable(gc, sync)))
+    _seat(supervisor, Api, lambda seat: Api(seat, parts.serve_api, parts.on_listening), stop_rank=_API, essential=True)
+    return Roster(scheduler, worker, verifier, gc, sync, known)
+
+
+def timetable(gc: Handle, sync: Handle) -> list[Job]:
+    """The server's own jobs."""
+    return [
+        Job("probe-datastores", "*:*:0/30", sync, Probe()),
+        Job("reconcile-snapshots", "*:0/10", sync, Reconcile()),
+        Job("expire-sessions", "*:*:0/15", gc, Expire()),
+        Job("housekeeping", "daily", gc, Housekeep(), catch_up=True),
+    ]
+
+
+def _seat(
+    supervisor: Supervisor, kind: type[Actor], factory: Factory, *, stop_rank: int = _FIRST, essential: bool = False
+) -> Handle:
+    return supervisor.add(factory, kind.role, duty=kind.duty, stop_rank=stop_rank, essential=essential)
+
+
+def _notify(parts: Parts) -> Factory:
+    events = parts.bus.subscribe("notify")
+    return lambda seat: Notify(seat, events, parts.catalog.inbox, parts.clock)
+
+
+def _worker(parts: Parts, known: KnownSnapshots) -> Factory:
+    queue = TaskQueue("worker slot", slots=parts.settings.worker_slots)
+    node, datastores = parts.settings.node, parts.datastores
+    work = backup_job(datastores, pool=parts.pool, clock=parts.clock, node=node, note_commit=known.note_commit)
+    return lambda seat: Worker(seat, queue, parts.tasks, node=node, check_store=datastores.get, run_backup=work)
+
+
+def _verifier(parts: Parts) -> Factory:
+    queue = TaskQueue("verifier slot", slots=1)
+    return lambda seat: Verifier(
+        seat, queue, parts.tasks, parts.datastores, clock=parts.clock, publish=parts.bus.publish
+    )
+
+
+def _gc(parts: Parts) -> Factory:
+    queue = TaskQueue("clean-up slot", slots=1)
+    chores = [parts.access.flush]
+    return lambda seat: Gc(seat, queue, parts.tasks, parts.datastores, clock=parts.clock, chores=chores)
+
+
+def _sync(parts: Parts, known: KnownSnapshots) -> Factory:
+    records, publish = parts.catalog.datastores, parts.bus.publish
+    return lambda seat: Sync(seat, records, parts.datastores, known, clock=parts.clock, publish=publish)
+
+
+def _scheduler(parts: Parts, jobs: list[Job]) -> Factory:
+    memory = CatalogMemory(parts.catalog.timetable)
+    return lambda seat: Scheduler(seat, jobs, memory, parts.clock)
+
+
+class CatalogMemory:
+    """The catalog's timetable as the scheduler wants it."""
+
+    def __init__(self, table: TimetableTable) -> None:
+        self._table = table
+
+    async def load(self) -> list[TimetableRecord]:
+        """All rows."""
+        return list(await self._table.list())
+
+    async def save(self, job: str, last_run_ns: int | None, next_run_ns: int | None) -> None:
+        """*Durability*: kept when this returns."""
+        await self._table.save(TimetableRecord(job, last_run_ns, next_run_ns))
