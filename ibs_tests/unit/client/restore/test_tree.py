@@ -22,6 +22,7 @@ from ibs_tests.support.treecmp import tree_differences
 from ibs_tests.support.trees import many_files
 
 T = TypeVar("T")
+OWN = {"uid": os.geteuid(), "gid": os.getegid()}
 
 
 def plan(target: Path, **changes: object) -> RestorePlan:
@@ -85,9 +86,9 @@ async def test_a_hard_link_waits_for_a_big_file_before_it(tmp_path: Path) -> Non
     data = os.urandom(20 << 20)
     entries = [
         folder(b""),
-        Entry(path=b"big", kind=Kind.FILE, mode=0o600, size=len(data), extents=snapshot.extents(data)),
+        Entry(path=b"big", kind=Kind.FILE, mode=0o600, size=len(data), extents=snapshot.extents(data), **OWN),
         *(Entry(path=b"link%03d" % number, kind=Kind.HARDLINK, link=b"big") for number in range(600)),
-        Entry(path=b"small", kind=Kind.FILE, mode=0o600, size=5, extents=snapshot.extents(b"small")),
+        Entry(path=b"small", kind=Kind.FILE, mode=0o600, size=5, extents=snapshot.extents(b"small"), **OWN),
     ]
     snapshot.add_tree("a.tree", entries)
     outcome = await run_restore(snapshot.transport(), plan(tmp_path / "t"), pool=ThreadPool(), clock=CLOCK)
@@ -101,7 +102,7 @@ async def test_the_same_chunk_for_a_thousand_files_comes_once(tmp_path: Path) ->
     data = os.urandom(200_000)
     chunk = snapshot.chunk(data)
     files = [
-        Entry(path=b"f%04d" % number, kind=Kind.FILE, size=9, extents=(Extent(chunk, number, 9),))
+        Entry(path=b"f%04d" % number, kind=Kind.FILE, mode=0o600, size=9, extents=(Extent(chunk, number, 9),), **OWN)
         for number in range(1500)
     ]
     snapshot.add_tree("a.tree", [folder(b""), *files])

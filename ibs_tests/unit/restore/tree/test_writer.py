@@ -20,6 +20,7 @@ from ibs_tests.support.restores import SyncRestore, folder
 from ibs_tests.support.users import as_nobody, public_folder
 
 ROOT = folder(b"")
+OWN = {"uid": os.geteuid(), "gid": os.getegid()}
 
 
 def special(path: bytes, kind: Kind, **values: object) -> Entry:
@@ -147,8 +148,7 @@ def test_big_files_are_written_in_spans_and_placed_once(tmp_path: Path) -> None:
     restore = SyncRestore(str(tmp_path))
     pieces = [os.urandom(limits.CHUNK_PLAIN_BYTES_MAX) for _ in range(7)]
     extents = tuple(Extent(restore.chunk(piece), 0, len(piece)) for piece in pieces)
-    jobs = []
-    entries = [ROOT, Entry(path=b"big", kind=Kind.FILE, mode=0o640, size=7 * len(pieces[0]), extents=extents)]
+    entries = [ROOT, Entry(path=b"big", kind=Kind.FILE, mode=0o640, size=7 * len(pieces[0]), extents=extents, **OWN)]
     jobs = list(restore.planner.plan(entries))
     assert len(jobs) > 2
     for job in reversed(jobs):  # in any order
