@@ -67,12 +67,14 @@ class TreeAssembler:
     def _take_over(self, run: OldRun) -> None:
         """A block of the previous snapshot in which nothing changed: whole where it fits, else entry by entry."""
         block = run.child
-        if self._builder.adopt(block, run.last_path, last_is_folder=run.last_is_folder):
+        if self._builder.fits(block, run.last_path):
             for chunk_id in run.data_ids():
                 self._use(chunk_id, 0)
             if not self._listed.put(block.id, 1):
                 self._fresh.append((block.id, block.plain_bytes, KIND_METADATA))
             self.plain_bytes += run.size
+            # Last, because it may close a node, whose record comes after those of what is below it.
+            self._builder.adopt(block, run.last_path, last_is_folder=run.last_is_folder)
         else:
             for entry in iter_block(run.block):
                 self._add(entry)

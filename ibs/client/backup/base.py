@@ -91,20 +91,23 @@ class ChunkShelf:
         """Fetch a chunk and, at the same time, those after it. Raises what `fetch` raises for the wanted one."""
         place = self._place.get(chunk_id)
         following = [] if place is None else self._order[place + 1 : place + 1 + self._ahead]
+        asked = [chunk_id, *(one for one in following if one not in self._chunks)]
+        found: dict[bytes, bytes] = {}
         errors: list[IbsError] = []
 
         async def fetch(one: bytes) -> None:
             try:
-                self._chunks[one] = await self._fetch(one)
+                found[one] = await self._fetch(one)
             except IbsError as error:
                 if one == chunk_id:
                     errors.append(error)  # what was only fetched ahead may never be wanted
 
         async with trio.open_nursery() as nursery:  # noqa: TID251 - a handful of requests that end here
-            for one in [chunk_id, *(one for one in following if one not in self._chunks)]:
+            for one in asked:
                 nursery.start_soon(fetch, one)
         if errors:
             raise errors[0]
-        self._chunks.move_to_end(chunk_id)
+        # In the order of their use, whatever order they came in: the first to be used is the first to be forgotten.
+        self._chunks.update((one, found[one]) for one in asked if one in found)
         while len(self._chunks) > self._kept:
             self._chunks.popitem(last=False)

@@ -81,15 +81,21 @@ class TreeBuilder:
         elif self._block.add(entry, shared, suffix):
             self._close_block()
 
-    def adopt(self, block: Child, last_path: bytes, *, last_is_folder: bool) -> bool:
-        """Take over a whole block of an older archive, unread, in place of its entries; False when it would not fit.
+    def fits(self, block: Child, last_path: bytes) -> bool:
+        """Whether a whole block of an older archive may be adopted now: no block is open, and it ends by the rule.
 
-        The caller vouches that its entries, none of them continued, are exactly what `add` would be given next. It
-        fits when no block is open and it ends where this builder would end it, so that the archive comes out the same.
-        Raises FormatError when it breaks the order.
+        Then the archive comes out the same as if its entries were added.
         """
-        if len(self._block) or not closes_block(block.plain_bytes, last_path):
-            return False
+        return not len(self._block) and closes_block(block.plain_bytes, last_path)
+
+    def adopt(self, block: Child, last_path: bytes, *, last_is_folder: bool) -> None:
+        """Take over a whole block of an older archive, unread, in place of its entries; `fits` must have said yes.
+
+        The caller vouches that its entries, none of them continued, are exactly what `add` would be given next.
+        Raises FormatError when it breaks the order or does not fit.
+        """
+        if not self.fits(block, last_path):
+            raise FormatError("a block cannot be taken over into an open one")
         if self._entries:
             shared = common_prefix_bytes(self._path, block.first_path)
             check_step(self._path, self._folder, shared, block.first_path[shared:])
@@ -100,7 +106,6 @@ class TreeBuilder:
         self._entries += block.entries
         self._blocks += 1
         self._add_child(0, block)
-        return True
 
     def finish(self) -> TreeRoot:
         """Write what is open and return the root. Raises FormatError when nothing was added."""

@@ -157,7 +157,8 @@ def test_an_adopted_block_gives_the_same_archive(monkeypatch: pytest.MonkeyPatch
     rest = list(entries)
     for block in blocks_of(chunks, root):
         last = rest[block.entries - 1]
-        if builder.adopt(block, last.path, last_is_folder=last.kind is Kind.DIR):
+        if builder.fits(block, last.path):
+            builder.adopt(block, last.path, last_is_folder=last.kind is Kind.DIR)
             adopted += 1
         else:
             for entry in rest[: block.entries]:
@@ -175,9 +176,11 @@ def test_a_block_is_not_adopted_into_an_open_one_nor_out_of_order(monkeypatch: p
     builder = TreeBuilder(chunks.emit)
     with pytest.raises(FormatError, match="begins with its root"):
         builder.adopt(second, b"000099", last_is_folder=False)
-    assert builder.adopt(first, b"000001", last_is_folder=False)
+    builder.adopt(first, b"000001", last_is_folder=False)
     builder.add(file(b"000002"))
-    assert not builder.adopt(second, b"000099", last_is_folder=False)
+    assert not builder.fits(second, b"000099")
+    with pytest.raises(FormatError, match="open one"):
+        builder.adopt(second, b"000099", last_is_folder=False)
 
 
 def blocks_of(chunks: Chunks, root: TreeRoot) -> list[Child]:
