@@ -7,7 +7,9 @@ become `error:`/`hint:` lines and their exit status here and nowhere else.
 from __future__ import annotations
 
 import functools
+import io
 import os
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -21,10 +23,13 @@ import typer
 from ibs.cli.output import Output, print_error
 from ibs.client.config import Credentials, Logins, resolve_server
 from ibs.client.http import ApiClient
-from ibs.errors import CancelledError, ExitStatus, IbsError
+from ibs.errors import CancelledError, ExitStatus, FailedError, IbsError, UsageError
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+# Typer brings its own copy of click and exports one of its errors; this is what they all derive from.
+_COMMAND_LINE_ERRORS: tuple[type[Any], ...] = typer.BadParameter.__bases__
 
 ServerOption = Annotated[
     str | None,
@@ -81,16 +86,18 @@ async def _with_signals(work: Callable[[], Awaitable[T]]) -> T:
     result: list[T] = []
     stopped = False
 
-    async def watch(scope: trio.CancelScope) -> None:
+    async def watch(scope: trio.CancelScope, task_status: trio.TaskStatus[None]) -> None:
         nonlocal stopped
+        # Until the first signal only: a second one ends the program at once.
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            task_status.started()
             async for _number in signals:
                 stopped = True
                 scope.cancel()
                 return
 
     async with trio.open_nursery() as nursery:  # noqa: TID251 - the program's only root
-        nursery.start_soon(watch, nursery.cancel_scope)
+        await nursery.start(functools.partial(watch, nursery.cancel_scope))
         result.append(await work())
         nursery.cancel_scope.cancel()
     if stopped and not result:
@@ -145,14 +152,46 @@ def example(*lines: str) -> str:
 
 
 def main_of(root: typer.Typer) -> Callable[[], None]:
-    """The entry point: usage errors exit 2, a broken pipe ends quietly, no traceback reaches a user."""
+    """The entry point: every mistake is one sentence and its exit status; a broken pipe ends quietly."""
 
     @functools.wraps(root)
     def main() -> None:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # names of files need not fit the terminal's encoding
         try:
-            root()
+            status = root(standalone_mode=False)
+            sys.stdout.flush()
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(ExitStatus.FAILED)
+            status = ExitStatus.FAILED
+        except typer.Abort:
+            status = _told(CancelledError("cancelled"))
+        except Exception as error:  # noqa: BLE001 - the program's border: no traceback reaches a user
+            status = _exit_status(error)
+        sys.exit(status if isinstance(status, int) else ExitStatus.OK)
 
     return main
+
+
+def _exit_status(error: Exception) -> int:
+    """Tell what the command line got wrong, or that the program is defective."""
+    if isinstance(error, _COMMAND_LINE_ERRORS):
+        command = getattr(error, "ctx", None)
+        if command is not None and type(error).__name__ == "NoArgsIsHelpError":
+            sys.stdout.write(command.get_help())  # with rich it prints by itself and returns nothing
+            return ExitStatus.USAGE
+        place = command.command_path if command is not None else "the command"
+        return _told(UsageError(error.format_message(), hint=f"see: {place} --help"))
+    if os.environ.get("IBS_DEBUG"):
+        raise error
+    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return _told(FailedError(f"internal error: {what}", hint="this is a defect; set IBS_DEBUG=1 to see where it is"))
+
+
+def _told(error: IbsError) -> int:
+    """Print an error that no command could print, in the form that the command line asks for."""
+    asked = " ".join(sys.argv[1:])
+    wants_json = re.search(r"(?:^| )(?:--output|-o)[ =]?json(?: |$)", asked)
+    print_error(error, Output.JSON if wants_json else Output.TEXT)
+    return error.exit_status

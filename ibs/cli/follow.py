@@ -15,14 +15,16 @@ from rich.progress import (
     DownloadColumn,
     Progress,
     SpinnerColumn,
+    TaskID,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.text import Text
 
-from ibs.cli.output import Output, print_json, print_warning, say
+from ibs.cli.output import Output, harmless, print_json, print_note, print_warning, say
 from ibs.client.http import ApiClient
-from ibs.errors import ExitStatus
+from ibs.errors import ExitStatus, ServerUnreachable
 from ibs.wire.system import TaskLogLine, TaskView
 
 _ENDED = {
@@ -51,44 +53,69 @@ def progress_bar(text: str) -> Progress:
 
 
 async def follow_task(api: ApiClient, upid: str, output: Output, *, detach: bool) -> int:
-    """Print the task's log as it grows and return the exit status of its end; `detach` prints the UPID only."""
+    """Print the task's log as it grows and return the exit status of its end; `detach` prints the UPID only.
+
+    Goes on when the connection breaks and the server is there again. *Cancellation*: the task goes on; that is told.
+    """
     if detach:
         if output is Output.JSON:
             print_json({"upid": upid})
         else:
             say(upid)
         return ExitStatus.OK
-    with progress_bar(upid.split(":")[6] if upid.count(":") > 6 else "task") as bar:
-        shown = bar.add_task("", total=None, note="")
-        async with trio.open_nursery() as nursery:  # noqa: TID251 - the poller lives as long as the log is followed
-            nursery.start_soon(_poll, api, upid, bar, shown)
-            async for line in api.lines(f"/tasks/{upid}/log", TaskLogLine, params={"follow": 1}):
-                if output is Output.TEXT:
-                    _print_line(bar, line)
-            nursery.cancel_scope.cancel()
-    task = await api.get(f"/tasks/{upid}", TaskView)
+    try:
+        task = await _followed(api, upid, output)
+    except trio.Cancelled:
+        print_note(f"the task goes on; see: ironcore-backup task log {upid} --follow")
+        raise
     if output is Output.JSON:
         print_json(task)
-    return _ENDED.get(task.state, ExitStatus.FAILED)
+    return _ENDED[task.state]
+
+
+async def _followed(api: ApiClient, upid: str, output: Output) -> TaskView:
+    """The ended task."""
+    seen = 0
+    with progress_bar(upid.split(":")[6] if upid.count(":") > 6 else "task") as bar:
+        shown = bar.add_task("", total=None, note="")
+        while True:
+            async with trio.open_nursery() as nursery:  # noqa: TID251 - the poller lives as long as the log is followed
+                nursery.start_soon(_poll, api, upid, bar, shown)
+                try:
+                    params = {"follow": 1, "from": seen}
+                    async for line in api.lines(f"/tasks/{upid}/log", TaskLogLine, params=params):
+                        seen = line.n + 1
+                        if output is Output.TEXT:
+                            _print_line(bar, line)
+                except ServerUnreachable:
+                    pass  # asking for the task tells whether the server is gone or only the connection
+                nursery.cancel_scope.cancel()
+            task = await api.get(f"/tasks/{upid}", TaskView)
+            if task.state in _ENDED:
+                return task
+            await trio.sleep(_POLL_SECONDS)
 
 
 def _print_line(bar: Progress, line: TaskLogLine) -> None:
+    """Log lines are the command's result; on a terminal they go above the bar."""
     if line.level == "warning" and not sys.stderr.isatty():
         print_warning(line.text)
-        return
-    style = {"warning": "yellow", "error": "red"}.get(line.level, "")
-    text = line.text.replace("[", "\\[")
-    if sys.stderr.isatty():
-        bar.console.print(f"[{style}]{text}[/{style}]" if style else text)
+    elif sys.stdout.isatty() and sys.stderr.isatty():
+        style = {"warning": "yellow", "error": "red"}.get(line.level, "")
+        bar.console.print(Text(harmless(line.text), style=style))
     else:
-        say(text)
+        say(line.text)
 
 
-async def _poll(api: ApiClient, upid: str, bar: Progress, shown: object) -> None:
+async def _poll(api: ApiClient, upid: str, bar: Progress, shown: TaskID) -> None:
     while True:
-        task = await api.get(f"/tasks/{upid}", TaskView)
-        note = f"{task.files} files" if task.files else task.waits_for
-        bar.update(shown, completed=task.done_bytes, total=task.total_bytes or None, note=note)  # type: ignore[arg-type]
+        try:
+            task = await api.get(f"/tasks/{upid}", TaskView)
+        except ServerUnreachable:
+            pass  # whoever follows the log finds out whether it stays so
+        else:
+            note = f"{task.files} files" if task.files else task.waits_for
+            bar.update(shown, completed=task.done_bytes, total=task.total_bytes or None, note=note)
         await trio.sleep(_POLL_SECONDS)
 
 

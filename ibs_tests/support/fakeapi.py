@@ -14,7 +14,9 @@ from ibs.errors import NotFoundError
 
 
 class FakeApi:
-    """Answers by (method, path); anything else is not found."""
+    """Answers by (method, path), or by calling what is there; anything else is not found. Errors are raised."""
+
+    host, port, fingerprint, authorization = "127.0.0.1", 1, "ab:cd", "root@ibs!local:secret"
 
     def __init__(self) -> None:
         self.answers: dict[tuple[str, str], Any] = {}
@@ -31,6 +33,7 @@ class FakeApi:
         if (method, path) not in self.answers:
             raise NotFoundError(f"no such path {path}", hint="none")
         answer = self.answers[method, path]
+        answer = answer() if callable(answer) else answer
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -39,7 +42,7 @@ class FakeApi:
         await trio.lowlevel.checkpoint()
         return self._answer("GET", path, params)
 
-    async def post(self, path: str, kind: Any, body: Any = None, *, params: Any = None) -> Any:
+    async def post(self, path: str, kind: Any, body: Any = None, *, params: Any = None, repeat: bool = False) -> Any:
         await trio.lowlevel.checkpoint()
         return self._answer("POST", path, body)
 
@@ -49,6 +52,9 @@ class FakeApi:
 
     async def lines(self, path: str, kind: Any, *, params: Any = None) -> AsyncIterator[Any]:
         for line in self._answer("LINES", path, params):
+            await trio.lowlevel.checkpoint()
+            if isinstance(line, Exception):
+                raise line
             yield line
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ibs.cli.common import ServerOption, StateDirOption, administrator, app, example, run
-from ibs.cli.output import Column, Output, OutputOption, print_facts, print_json, print_rows, say
+from ibs.cli.output import Column, Output, OutputOption, print_done, print_facts, print_json, print_rows, say
 from ibs.wire.system import AclEntry, TokenCreate, TokenCreated, TokenView, UserCreate, UserView
 
 users = app("user", "Users: people and machines, as user@realm.")
@@ -118,7 +118,7 @@ def token_remove(
             await api.delete(f"/access/tokens/{auth_id}")
 
     run(work, output)
-    say(f"token {auth_id} removed", output)
+    print_done(f"token {auth_id} removed", output, auth_id=auth_id, removed=True)
 
 
 @acl.command("grant", epilog=example("ironcore-backup acl grant /datastore/ibs-primary Datastore.Backup backup@ibs"))
@@ -148,8 +148,8 @@ def acl_grant(
 
 @acl.command("revoke", epilog=example("ironcore-backup acl revoke /datastore/ibs-primary Datastore.Backup backup@ibs"))
 def acl_revoke(
-    path: Annotated[str, typer.Argument(metavar="PATH")],
-    role: Annotated[str, typer.Argument(metavar="ROLE")],
+    path: Annotated[str, typer.Argument(metavar="PATH", help="As `acl list` prints it.")],
+    role: Annotated[str, typer.Argument(metavar="ROLE", help="As `acl list` prints it.")],
     auth_id: AuthIdArgument,
     server: ServerOption = None,
     state_dir: StateDirOption = None,
@@ -162,7 +162,8 @@ def acl_revoke(
             await api.delete("/access/acl", params={"path": path, "role": role, "auth_id": auth_id})
 
     run(work, output)
-    say(f"{auth_id} no longer has {role} on {path}", output)
+    text = f"{auth_id} no longer has {role} on {path}"
+    print_done(text, output, path=path, role=role, auth_id=auth_id, revoked=True)
 
 
 @acl.command("list", epilog=example("ironcore-backup acl list"))

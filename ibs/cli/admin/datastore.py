@@ -6,10 +6,23 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from ibs.cli.common import ServerOption, StateDirOption, administrator, app, example, run
 from ibs.cli.follow import end, follow_task
-from ibs.cli.output import Column, Output, OutputOption, print_facts, print_json, print_rows, say, state_text
+from ibs.cli.output import (
+    Column,
+    Output,
+    OutputOption,
+    harmless,
+    print_done,
+    print_facts,
+    print_json,
+    print_rows,
+    print_warning,
+    say,
+    state_text,
+)
 from ibs.errors import ExitStatus
 from ibs.units import format_bytes, format_count
 from ibs.wire.common import TaskStarted
@@ -54,6 +67,8 @@ def create(
     if output is Output.JSON:
         print_json(made)
     say(f"datastore {made.name} is {made.status} at {made.path}", output)
+    for warning in made.warnings:
+        print_warning(warning)
 
 
 @root.command("list", epilog=example("ironcore-backup datastore list --output json"))
@@ -89,9 +104,11 @@ def probe(
     if output is Output.JSON:
         print_json(found)
     else:
-        say(f"datastore {found.name}: {state_text(found.status)}" + (f" ({found.reason})" if found.reason else ""))
+        reason = harmless(f" ({found.reason})") if found.reason else ""
+        say(Text.assemble(f"datastore {found.name}: ", state_text(found.status), reason))
         for check in found.checks:
-            say(f"  {'[green]ok  [/green]' if check.ok else '[red]FAIL[/red]'}  {check.check}: {check.detail}")
+            mark = ("ok  ", "green") if check.ok else ("FAIL", "red")
+            say(Text.assemble("  ", mark, harmless(f"  {check.check}: {check.detail}")))
     end(ExitStatus.OK if found.status == "online" else ExitStatus.UNAVAILABLE)
 
 
@@ -110,8 +127,8 @@ def stats(
 
     found = run(work, output)
     quota = [] if found.quota_bytes_free is None else [("Quota", f"{format_bytes(found.quota_bytes_free)} free")]
-    facts = [
-        ("Datastore", f"{found.name}  {state_text(found.status)}"),
+    facts: list[tuple[str, str | Text]] = [
+        ("Datastore", Text.assemble(f"{found.name}  ", state_text(found.status))),
         ("Bytes", f"{format_bytes(found.bytes_free)} free of {format_bytes(found.bytes_total)}"),
         ("Inodes", f"{format_count(found.inodes_free)} free of {format_count(found.inodes_total)}"),
         *quota,
@@ -156,4 +173,4 @@ def remove(
             await api.delete(f"/datastores/{store}")
 
     run(work, output)
-    say(f"datastore {store} is no longer configured; its data was not touched", output)
+    print_done(f"datastore {store} is no longer configured; its data was not touched", output, name=store, removed=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 from typing import Annotated
 
@@ -31,4 +32,7 @@ def serve(
         status = app.run(settings)
     except IbsError as error:
         fail(error)
+    except Exception:
+        traceback.print_exc()  # of a server's defect its owner needs to see everything, also when no log was open yet
+        raise
     raise typer.Exit(status)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from ibs.cli.common import ServerOption, StateDirOption, administrator, run
-from ibs.cli.output import Column, Output, OutputOption, print_facts, print_json, print_rows, say, state_text
+from ibs.cli.output import Column, Output, OutputOption, harmless, print_facts, print_json, print_rows, say, state_text
 from ibs.units import format_duration
 from ibs.wire.system import ServerStatus
 
@@ -51,4 +52,4 @@ def status(
     print_facts(found, facts, output)
     for service in found.services:
         if service.state != "active (running)":
-            say(f"  {service.unit}  {state_text(service.state)}  {service.last_error}")
+            say(Text.assemble(f"  {service.unit}  ", state_text(service.state), f"  {harmless(service.last_error)}"))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from ibs.cli.common import ServerOption, StateDirOption, administrator, app, example, run
 from ibs.cli.follow import end, follow_task
-from ibs.cli.output import Column, Output, OutputOption, print_facts, print_json, print_rows, say, state_text
+from ibs.cli.output import Column, Output, OutputOption, harmless, print_facts, print_json, print_rows, say, state_text
 from ibs.core.tasks import TaskState, TaskType
 from ibs.units import format_bytes, format_count, format_duration
 from ibs.wire.system import TaskLogLine, TaskView
@@ -65,10 +66,10 @@ def show(
             return await api.get(f"/tasks/{upid}", TaskView)
 
     task = run(work, output)
-    facts = [
+    facts: list[tuple[str, str | Text]] = [
         ("UPID", task.upid),
         ("Task", f"{task.type} {task.id} by {task.auth_id}"),
-        ("State", state_text(task.state) + (f": {task.message}" if task.message else "")),
+        ("State", state_text(task.state) + (harmless(f": {task.message}") if task.message else "")),
         ("Started", task.started),
         ("Ended", task.ended or "not yet"),
         ("Warnings", str(task.warnings)),
@@ -101,7 +102,7 @@ def log(
             print_json(lines)
         for line in lines:
             mark = "" if line.level == "info" else f"{line.level}: "
-            say(f"{line.time} {mark}{line.text}".replace("[", "\\["), output)
+            say(f"{line.time} {mark}{line.text}", output)
         return 0
 
     end(run(work, output))

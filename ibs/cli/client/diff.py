@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
+from rich.text import Text
 
 from ibs.cli.client.connection import (
     ArchiveArgument,
@@ -18,9 +19,9 @@ from ibs.cli.client.connection import (
     connection,
     snapshot_name,
 )
-from ibs.cli.client.entries import escaped, path_facts
+from ibs.cli.client.entries import path_facts
 from ibs.cli.common import run
-from ibs.cli.output import Output, OutputOption, print_json, print_warning, say
+from ibs.cli.output import Output, OutputOption, harmless, print_json, print_warning, say
 from ibs.client.restore.diff import LiveOptions, diff_folder, diff_snapshots
 from ibs.client.restore.view import TreeView, open_tree
 from ibs.client.transport import HttpRestoreTransport
@@ -29,7 +30,7 @@ from ibs.restore.compare import Difference
 from ibs.runtime.clock import SystemClock
 from ibs.runtime.pool import ThreadPool
 
-_MARKS = {"added": "[green]+[/green]", "removed": "[red]-[/red]", "changed": "[yellow]M[/yellow]"}
+_MARKS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("M", "yellow")}
 
 
 def diff(
@@ -90,4 +91,5 @@ def _row(difference: Difference) -> dict[str, Any]:
 
 def _tell(difference: Difference) -> None:
     what = f"  ({', '.join(difference.what)})" if difference.what else ""
-    say(f"{_MARKS[difference.change]} {escaped(path_facts(difference.path)['path']) or '.'}{what}")
+    path = harmless(path_facts(difference.path)["path"]) or "."
+    say(Text.assemble(_MARKS[difference.change], f" {path}{what}"))

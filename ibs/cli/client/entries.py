@@ -55,10 +55,5 @@ ENTRY_COLUMNS = (
     Column("OWNER", lambda row: f"{row['uid']}:{row['gid']}"),
     Column("SIZE", lambda row: format_bytes(row["size"]) if row["kind"] in ("file", "hardlink") else "", right=True),
     Column("CHANGED", lambda row: row["mtime"]),
-    Column("PATH", lambda row: escaped(row["path"]) + (f" -> {escaped(row['link'])}" if "link" in row else "")),
+    Column("PATH", lambda row: row["path"] + (f" -> {row['link']}" if "link" in row else "")),
 )
-
-
-def escaped(text: str) -> str:
-    """Text of a file name, harmless to the terminal and to markup."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text).replace("[", "\\[")

@@ -1,0 +1,44 @@
+"""`ironcore-backup-client` as a whole: every command has help with an example and JSON, completion works."""
+
+from __future__ import annotations
+
+import pytest
+
+from ibs.cli.client import root
+from ibs_tests.support.clitree import Command, check_command, check_completion, commands
+from ibs_tests.support.fakeapi import invoke
+
+ALL = commands(root, "ironcore-backup-client")
+
+
+@pytest.mark.parametrize("command", ALL, ids=str)
+def test_every_command_explains_itself(command: Command) -> None:
+    check_command(command, without_output=set())
+
+
+def test_the_commands_of_the_contract_are_there() -> None:
+    names = {str(command) for command in ALL}
+    wanted = {"backup", "restore", "diff", "snapshot list", "snapshot show", "snapshot files", "login", "logout"}
+    assert {f"ironcore-backup-client {name}" for name in wanted} <= names
+    for name, options in {
+        "backup": {"--backup-type", "--backup-id", "--ns", "--exclude", "--dry-run", "--repository"},
+        "restore": {"--pattern", "--overwrite"},
+        "diff": {"--path"},
+    }.items():
+        command = next(command for command in ALL if str(command) == f"ironcore-backup-client {name}")
+        assert options <= command.options
+
+
+def test_no_secret_is_a_command_line_argument() -> None:
+    for command in ALL:
+        assert not {option for option in command.options if "secret" in option or "passphrase" in option}
+
+
+def test_version() -> None:
+    done = invoke(root, "--version")
+    assert (done.exit_code, done.output.split()[0]) == (0, "ironcore-backup-client")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(shell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_completion(root, "ironcore-backup-client", shell, "sna", "snapshot", monkeypatch)
