@@ -12,6 +12,8 @@ import trio.testing
 
 from ibs.catalog.catalog import Catalog, open_catalog
 from ibs.core.events import Event
+from ibs.engine.datastore import Datastore
+from ibs.engine.datastores import Datastores, Parts
 from ibs.engine.tasks import TaskRegistry
 from ibs.runtime.actor import Actor, Seat
 from ibs.runtime.bus import Bus
@@ -19,6 +21,7 @@ from ibs.runtime.clock import LoopClock
 from ibs.runtime.mailbox import Handle
 from ibs.runtime.pool import InlinePool
 from ibs.runtime.supervisor import ServiceState, Supervisor, by_role
+from ibs_tests.support.engine import SEED, counting_entropy
 
 
 class House:
@@ -37,6 +40,25 @@ class House:
             publish=self.publish,
         )
         self.supervisor = Supervisor(clock)
+        parts = Parts(
+            pool=self.pool,
+            clock=clock,
+            publish=self.publish,
+            server_uuid=catalog.server_uuid,
+            signing_seed=SEED,
+            entropy=counting_entropy(),
+        )
+        self.datastores = Datastores(catalog.datastores, parts)
+
+    async def make_store(self, name: str = "s1") -> Datastore:
+        """A new datastore beside the state folder."""
+        folder = self.catalog.state.parent / name
+        folder.mkdir()
+        await self.datastores.create(name, str(folder))
+        return await self.datastores.get(name)
+
+    def kinds(self) -> list[str]:
+        return [event.kind for event in self.events]
 
     def publish(self, event: Event) -> None:
         self.events.append(event)
@@ -71,4 +93,6 @@ class House:
 async def house(tmp_path: Path) -> AsyncIterator[House]:
     """Tests name `autojump_clock` too: pytest-trio takes the clock from a test's own arguments only."""
     async with open_catalog(tmp_path / "state", inline=True) as catalog:
-        yield House(catalog, LoopClock())
+        house = House(catalog, LoopClock())
+        yield house
+        await house.datastores.close()

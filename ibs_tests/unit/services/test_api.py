@@ -17,9 +17,8 @@ from ibs_tests.unit.services.conftest import House
 
 async def test_it_tells_each_address_and_ends_when_the_server_stops(house: House, autojump_clock: MockClock) -> None:
     bound: list[Any] = []
-    stopping = trio.Event()
 
-    async def serve_api(task_status: trio.TaskStatus[Any]) -> None:
+    async def serve_api(stopping: trio.Event, task_status: trio.TaskStatus[Any]) -> None:
         task_status.started(Address("127.0.0.1", 8007 + len(bound)))
         await stopping.wait()
 
@@ -28,12 +27,11 @@ async def test_it_tells_each_address_and_ends_when_the_server_stops(house: House
         assert bound == [Address("127.0.0.1", 8007)]
         await house.kill("api")
         assert [address.port for address in bound] == [8007, 8008]
-        stopping.set()
     assert str(house.state("api").state) == "inactive (dead)"
 
 
 async def test_an_address_in_use_ends_the_start_with_its_reason(house: House, autojump_clock: MockClock) -> None:
-    async def serve_api(_task_status: trio.TaskStatus[Any]) -> None:
+    async def serve_api(_stopping: trio.Event, _task_status: trio.TaskStatus[Any]) -> None:
         raise FailedError("the address is in use")
 
     supervisor = Supervisor(house.clock)

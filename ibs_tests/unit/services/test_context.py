@@ -1,0 +1,96 @@
+"""What routes see of the server: status in the roles' order, and questions that reach the right actor."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from ibs.errors import NotFoundError, UsageError
+from ibs.runtime.settings import Settings
+from ibs.runtime.stall import StallDetector
+from ibs.services.context import ROLES, Endpoint, ServerContext
+from ibs.wire.datastore import VerifyStart
+from ibs.wire.system import BackupRun
+from ibs_tests.unit.services.conftest import House
+from ibs_tests.unit.services.test_roster import seated
+
+
+def context_of(house: House) -> ServerContext:
+    roles = seated(house)
+    nobody: Any = None
+    return ServerContext(
+        settings=Settings(Path("/nowhere"), None, node="node1"),
+        clock=house.clock,
+        pool=house.pool,
+        bus=house.bus,
+        started=house.clock.now(),
+        tls=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER),
+        fingerprint="aa:bb",
+        endpoint=Endpoint("::1", 8007),
+        api_stopping=trio.Event(),
+        access=nobody,
+        identities=nobody,
+        datastores=house.datastores,
+        sessions=nobody,
+        readers=nobody,
+        tasks=house.tasks,
+        inbox_table=house.catalog.inbox,
+        supervisor=house.supervisor,
+        stalls=StallDetector(lambda *_: None),
+        scheduler=roles.scheduler,
+        worker=roles.worker,
+        verifier=roles.verifier,
+        gc=roles.gc,
+        sync=roles.sync,
+        pid=4711,
+        uptime=lambda: 12.3456,
+    )
+
+
+async def test_status_lists_the_roles_in_their_order(house: House, autojump_clock: MockClock) -> None:
+    context = context_of(house)
+    async with house.running():
+        status = context.status()
+        assert [service.role for service in status.services] == list(ROLES)
+        assert status.services[0].unit == "ironcore-backup-api"
+        assert {service.state for service in status.services} == {"active (running)"}
+        assert (status.listen, status.node, status.pid, status.uptime_seconds) == ("[::1]:8007", "node1", 4711, 12.346)
+        context.inject_fault("gc")
+        await trio.testing.wait_all_tasks_blocked()
+        broken = {service.role: service for service in context.status().services}["gc"]
+        assert (broken.state, broken.last_error) == ("activating (auto-restart)", "InjectedFault: asked for")
+        with pytest.raises(NotFoundError):
+            context.inject_fault("nobody")
+
+
+async def test_questions_reach_their_actors(house: House, autojump_clock: MockClock) -> None:
+    await house.make_store()
+    context = context_of(house)
+    async with house.running():
+        assert (await context.worker_status()).slots == 3
+        assert (await context.set_worker_slots(2)).slots == 2
+        assert len(await context.timetable()) == 4
+        assert await context.verify_status() == []
+        for upid in (
+            await context.start_verify("a@ibs", "s1", VerifyStart()),
+            await context.start_cleanup("a@ibs", "s1"),
+        ):
+            await trio.sleep(1)
+            assert (await house.tasks.get(upid)).state == "OK"
+        with pytest.raises(UsageError):
+            await context.start_backup("a@ibs", BackupRun(store="s1", sources=[]))
+        await house.catalog.inbox.add(
+            time_ns=1_700_000_000_123_456_789, severity="error", source="system", kind="x.y", text="t", fields={"a": 1}
+        )
+        [row] = [row for row in await context.inbox(50) if row.text == "t"]
+        assert (row.time, row.severity, row.fields) == ("2023-11-14T22:13:20Z", "error", {"a": 1})
+
+
+def test_an_endpoint_is_written_for_people() -> None:
+    assert str(Endpoint()) == ""
+    assert str(Endpoint("127.0.0.1", 1)) == "127.0.0.1:1"
