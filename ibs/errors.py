@@ -265,7 +265,7 @@ class NoSpace(FailedError):
         """`exhausted` is one of `bytes`, `inodes`, `quota`."""
         super().__init__(
             f"no space: {where} has no free {exhausted}",
-            hint="see: ironcore-backup datastore stats STORE; free some, or run: ironcore-backup datastore cleanup STORE",
+            hint="see ironcore-backup datastore stats STORE; free some, or run ironcore-backup datastore cleanup STORE",
             where=where,
             exhausted=exhausted,
         )

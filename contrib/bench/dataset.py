@@ -62,7 +62,7 @@ def make_image(path: Path, size: int, filled: int) -> None:
 
 def make_small(folder: Path, count: int) -> None:
     """`count` files of 1-20 KiB in folders of 100."""
-    block = noise(b"small", 64 * 1024)
+    block = noise(b"small", 64 * MIB)
     words = text(7, 4 * MIB)
     for number in range(count):
         place = folder / f"d{number // 100:04}"
@@ -70,7 +70,8 @@ def make_small(folder: Path, count: int) -> None:
             place.mkdir(parents=True, exist_ok=True)
         size = 1024 + (number * 7919) % (19 * 1024)
         at = (number * 104_729) % (len(words) - size)
-        body = words[at : at + size // 2] + block[(number * 31) % 4096 :][: size - size // 2]
+        start = (number * 1_299_709) % (len(block) - size)
+        body = words[at : at + size // 2] + block[start : start + size - size // 2]
         (place / f"f{number:05}.dat").write_bytes(b"%08d" % number + body)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ async def test_http_and_another_plane_share_the_port(certificate: Any, nursery: 
 
     stop = trio.Event()
     listener = Listener(app_with(trio.Event(), trio.Event()), server, planes={"test-plane": plane})
-    bound = await nursery.start(lambda task_status: listener.serve(Address("127.0.0.1", 0), stop=stop, task_status=task_status))
+    bound = await nursery.start(partial(listener.serve, Address("127.0.0.1", 0), stop=stop))
     async with httpx.AsyncClient(verify=client) as http:
         assert (await http.get(f"https://127.0.0.1:{bound.port}/hello")).text == "/hello"
     by_alpn = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -100,7 +101,7 @@ async def test_a_flood_of_silent_connections_is_capped(
     refused: list[str] = []
     listener = Listener(app_with(trio.Event(), trio.Event()), server, on_refused=refused.append)
     stop = trio.Event()
-    bound = await nursery.start(lambda task_status: listener.serve(Address("127.0.0.1", 0), stop=stop, task_status=task_status))
+    bound = await nursery.start(partial(listener.serve, Address("127.0.0.1", 0), stop=stop))
     silent = [await trio.open_tcp_stream("127.0.0.1", bound.port) for _ in range(3)]
     with trio.fail_after(10):
         while listener._handshaking < 3:
@@ -118,7 +119,7 @@ async def test_tls_below_1_3_is_refused(certificate: Any, nursery: trio.Nursery)
     server, _client = certificate
     stop = trio.Event()
     listener = Listener(app_with(trio.Event(), trio.Event()), server)
-    bound = await nursery.start(lambda task_status: listener.serve(Address("127.0.0.1", 0), stop=stop, task_status=task_status))
+    bound = await nursery.start(partial(listener.serve, Address("127.0.0.1", 0), stop=stop))
     old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     old.check_hostname = False
     old.verify_mode = ssl.CERT_NONE
