@@ -2,11 +2,13 @@
 
 Used by `client.transport`. Each connection has one request under way; several of them keep the line full. A connection
 that breaks is replaced at the next request; what it carried is repeated, which is harmless (receiving a chunk twice
-changes nothing). Described in contrib/docs/protocol.md §3.
+changes nothing). A first connection that cannot be made is told at once, so that HTTP can be used instead. Described
+in contrib/docs/protocol.md §3.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
@@ -15,8 +17,12 @@ import msgspec
 import trio
 
 from ibs.client.failures import error_from_body
+from ibs.core import limits
 from ibs.core.blob import split_blobs
-from ibs.errors import FormatError, ServerUnreachable
+from ibs.errors import FormatError, IbsError, ServerUnreachable
+from ibs.ports.clock import Clock
+from ibs.runtime.clock import SystemClock
+from ibs.runtime.retry import Backoff, Entropy, retry
 from ibs.security.pinning import connect_pinned
 from ibs.wire import frames
 from ibs.wire.common import ErrorBody
@@ -25,32 +31,37 @@ from ibs.wire.frames import Hello, Op
 Buffer = bytes | bytearray | memoryview
 
 _CONNECTIONS_DEFAULT = 3
-_ANSWER_SECONDS_MAX = 120
 _RECEIVE_BYTES = 1 << 18
-_TRIES = 4
-_RETRY_SECONDS = 0.5
 
 
 class _Connection:
-    """One connection after HELLO. Not shared: a holder sends one request and receives its answer."""
+    """One connection. Not shared: a holder sends one request and receives its answer."""
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
 
     async def request(self, op: Op, parts: Sequence[Buffer]) -> tuple[Op, bytearray]:
         """Send one frame and receive one. Raises trio.BrokenResourceError, trio.TooSlowError, FormatError."""
-        with trio.fail_after(_ANSWER_SECONDS_MAX):
-            await self._stream.send_all(frames.pack_header(op, sum(map(len, parts))))
-            for part in parts:
-                await self._stream.send_all(part)
-            answer, length = frames.parse_header(await self._exactly(frames.HEADER.size))
-            return answer, await self._exactly(length)
+        await self._send(frames.pack_header(op, sum(map(len, parts))))
+        for part in parts:
+            await self._send(part)
+        head = await self._exactly(frames.HEADER.size, limits.HTTP_ANSWER_SECONDS_MAX)
+        answer, length = frames.parse_header(head)
+        return answer, await self._exactly(length, limits.HTTP_WRITE_SECONDS_MAX)
 
-    async def _exactly(self, size: int) -> bytearray:
+    async def _send(self, data: Buffer) -> None:
+        """Piece by piece, each with its own deadline: a slow line is no dead one."""
+        view = memoryview(data)
+        for at in range(0, len(view), limits.SEND_PIECE_BYTES):
+            with trio.fail_after(limits.HTTP_WRITE_SECONDS_MAX):
+                await self._stream.send_all(view[at : at + limits.SEND_PIECE_BYTES])
+
+    async def _exactly(self, size: int, silence_seconds_max: float) -> bytearray:
         buffer = bytearray(size)
         at = 0
         while at < size:
-            piece = await self._stream.receive_some(min(size - at, _RECEIVE_BYTES))
+            with trio.fail_after(silence_seconds_max):
+                piece = await self._stream.receive_some(min(size - at, _RECEIVE_BYTES))
             if not piece:
                 raise trio.BrokenResourceError("the server closed the connection")
             buffer[at : at + len(piece)] = piece
@@ -65,13 +76,26 @@ class DataPlane:
     """Connections for one session or one reader. An async context manager; `aclose` drops them all."""
 
     def __init__(
-        self, host: str, port: int, fingerprint: str, hello: Hello, *, connections: int = _CONNECTIONS_DEFAULT
+        self,
+        host: str,
+        port: int,
+        fingerprint: str,
+        hello: Hello,
+        *,
+        connections: int = _CONNECTIONS_DEFAULT,
+        clock: Clock | None = None,
+        entropy: Entropy = os.urandom,
+        backoff: Backoff | None = None,
     ) -> None:
         self._place = (host.strip("[]"), port, fingerprint)
         self._hello = msgspec.json.encode(hello)
         self._slots = trio.CapacityLimiter(connections)
         self._free: list[_Connection] = []
+        self._reached = False
         self._closed = False
+        self._clock = clock or SystemClock()
+        self._entropy = entropy
+        self._backoff = backoff or Backoff(attempts=limits.HTTP_TRIES_MAX, seconds_min=0.25, seconds_max=8.0)
 
     async def __aenter__(self) -> Self:
         return self
@@ -84,8 +108,7 @@ class DataPlane:
     async def aclose(self) -> None:
         """Drop all connections; requests after this fail."""
         self._closed = True
-        while self._free:
-            await self._free.pop().aclose()
+        await self._drop_free()
 
     async def send(self, blobs: Sequence[Buffer]) -> None:
         """Deliver whole blobs. Raises the server's errors, ServerUnreachable after the last try."""
@@ -102,26 +125,33 @@ class DataPlane:
         return blobs
 
     async def _request(self, op: Op, parts: Sequence[Buffer], wanted: Op) -> bytearray:
-        for left in reversed(range(_TRIES)):
+        async def once() -> tuple[Op, bytearray]:
             try:
-                kind, payload = await self._once(op, parts)
+                return await self._once(op, parts)
             except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError, OSError) as error:
-                if not left:
-                    raise ServerUnreachable(
-                        f"the connection to {self._place[0]}:{self._place[1]} broke: {error}",
-                        hint="start the command again; what the server already holds is not sent twice",
-                    ) from error
-                await trio.sleep(_RETRY_SECONDS)
-                continue
-            if kind is Op.ERROR:
-                raise error_from_body(msgspec.json.decode(payload, type=ErrorBody))
-            if kind is not wanted:
-                raise FormatError(f"data plane: {kind.name} came instead of {wanted.name}")
-            return payload
-        raise AssertionError("unreachable: the last try returns or raises")
+                await self._drop_free()  # what broke this one has most likely broken them too
+                why = "no answer in time" if isinstance(error, trio.TooSlowError) else str(error)
+                raise ServerUnreachable(
+                    f"the connection to {self._place[0]}:{self._place[1]} broke: {why or type(error).__name__}",
+                    hint="start the command again; what the server already holds is not sent twice",
+                ) from error
+
+        kind, payload = await retry(
+            once, clock=self._clock, entropy=self._entropy, backoff=self._backoff, when=self._may_come_back
+        )
+        if kind is Op.ERROR:
+            raise _told(payload)
+        if kind is not wanted:
+            raise FormatError(f"data plane: {kind.name} came instead of {wanted.name}")
+        return payload
+
+    def _may_come_back(self, error: Exception) -> bool:
+        return isinstance(error, ServerUnreachable) and self._reached and not self._closed
 
     async def _once(self, op: Op, parts: Sequence[Buffer]) -> tuple[Op, bytearray]:
         async with self._slots:
+            if self._closed:
+                raise trio.ClosedResourceError("closed by this program")
             connection = self._free.pop() if self._free else await self._open()
             try:
                 answer = await connection.request(op, parts)
@@ -138,11 +168,26 @@ class DataPlane:
         host, port, fingerprint = self._place
         connection = _Connection(await connect_pinned(host, port, fingerprint, alpn=frames.ALPN))
         try:
-            kind, payload = await connection.request(Op.HELLO, [self._hello])
+            with trio.fail_after(limits.CONNECT_SECONDS_MAX):
+                kind, payload = await connection.request(Op.HELLO, [self._hello])
+            if kind is Op.ERROR:
+                raise _told(payload)
+            if kind is not Op.READY:
+                raise FormatError(f"data plane: {kind.name} came instead of READY")
         except BaseException:
             await connection.aclose()
             raise
-        if kind is not Op.READY:
-            await connection.aclose()
-            raise error_from_body(msgspec.json.decode(payload, type=ErrorBody))
+        self._reached = True
         return connection
+
+    async def _drop_free(self) -> None:
+        while self._free:
+            await self._free.pop().aclose()
+
+
+def _told(payload: bytearray) -> IbsError:
+    """The error in an ERROR frame."""
+    try:
+        return error_from_body(msgspec.json.decode(payload, type=ErrorBody))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return FormatError("data plane: the server's error cannot be read")
