@@ -158,10 +158,9 @@ class PinSet:
         self._uploaded = IdSet()
 
     def inherit(self, ids: IdArray) -> None:
-        """Distinct ids that an interrupted session delivered, are present, and are in the journal already."""
+        """Distinct ids that an interrupted session delivered and that are there. Journal and gate know them by now."""
         with self._lock:
             self._uploaded.add_array(ids)
-            self._gate.announce(self.domain, ids)
 
     def pin(self, ids: Sequence[bytes]) -> None:
         """Promise whole, checked bodies: journal, then gate. Call it before the first of them is put."""

@@ -221,6 +221,42 @@ async def test_a_base_pinned_while_its_chunks_are_being_deleted_keeps_them(
     await sessions[0].append("etc.tree", [b"based"])
 
 
+async def test_chunks_inherited_while_they_are_being_deleted_stay(
+    datastore: Datastore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal moves from one folder to another just while the folders are being read, and is seen in neither."""
+    await interrupted(datastore, b"moved", group="host/web01")
+    await interrupted(datastore, b"moved", group="host/gone")
+    doomed = [
+        session_id
+        for session_id, one in datastore.sessions.interrupted_sessions.items()
+        if one.facts is not None and str(one.facts.name.group) == "host/gone"
+    ]
+    original, heirs = datastore.context.pool, []
+
+    class Pool:
+        async def disk(self, work, *args):  # type: ignore[no-untyped-def]
+            if work == module._mark and not heirs:
+                heirs.append(await start(datastore))
+                monkeypatch.setattr(module, "protected_ids", lambda *_, **__: iter(()))
+            return await original.disk(work, *args)
+
+        cpu = original.cpu
+
+    object.__setattr__(datastore.context, "pool", Pool())
+    await datastore.sessions.discard(doomed[0])
+    assert there(datastore, b"moved") == [True]
+    await heirs[0].append("etc.tree", [b"moved"])
+
+
+async def test_a_journal_of_unknown_domain_protects_in_every_domain(box: Box, datastore: Datastore) -> None:
+    torn = await interrupted(datastore, b"shared", group="host/torn")
+    writer = await interrupted(datastore, b"shared", b"alone")
+    datastore.store.staging.folder(torn.session.session_id).write("session.json", b"{")
+    await datastore.sessions.discard(writer.session.session_id)
+    assert there(datastore, b"shared", b"alone") == [True, False]
+
+
 async def test_an_interrupted_session_is_not_resumed_while_it_is_discarded(datastore: Datastore) -> None:
     await interrupted(datastore, b"a", group="host/web01")
     original = datastore.context.pool

@@ -287,6 +287,31 @@ async def test_cancellation_at_any_step_leaves_all_or_nothing(datastore: Datasto
     assert datastore.store.staging.names() == []
 
 
+async def test_a_commit_cancelled_while_it_publishes_is_committed(box: Box, datastore: Datastore) -> None:
+    """The snapshot is visible, so the session must know it, whatever becomes of the one who asked."""
+    writer = await start(datastore)
+    await writer.archive("etc.tree", [b"data", b"meta"])
+    request, calm = writer.request(), datastore.context.pool
+
+    class Pool:
+        async def disk(self, work, *args):  # type: ignore[no-untyped-def]
+            result = work(*args)
+            if work.__name__ == "_publish":
+                scope.cancel()
+            await trio.lowlevel.checkpoint()
+            return result
+
+        cpu = disk
+
+    object.__setattr__(datastore.context, "pool", Pool())
+    with trio.CancelScope() as scope:
+        await writer.session.commit(request)
+    object.__setattr__(datastore.context, "pool", calm)
+    assert writer.session.state is SessionState.COMMITTED
+    assert (await writer.session.commit(request)).snapshot == writer.session.opened.snapshot
+    assert datastore.sessions.open_sessions == []
+
+
 async def test_many_bodies_at_once(box: Box) -> None:
     box.pool = ThreadPool()
     datastore = await box.open()
