@@ -150,12 +150,16 @@ RESTORE_JOB_CHUNK_BYTES = 16 * MIB
 RESTORE_JOB_ENTRIES = 512
 RESTORE_JOBS_MAX = 64
 RESTORE_ENTRIES_BATCH = 1024
+RESTORE_ENTRIES_BYTES = 1 * MIB
+"""Paths, attributes and extents of the entries handed on together, or held by one job; one entry may exceed it."""
 RESTORE_OPEN_FOLDERS_MAX = 128
 RESTORE_LOST_PATHS_MAX = 500_000
 """Entries remembered as not restored, so that no hard link is made to something else of their name."""
 RESTORE_REPORT_PATHS_MAX = 100
 """Paths kept by reason in a report; the rest is counted."""
 RESTORE_RETRIES = 6
+RESTORE_KEEP_ALIVE_SECONDS = 240.0
+"""A restore whose target takes nothing for long (a paused pipe) asks for a chunk this often, to keep its lease."""
 RESTORE_CLEANUP_SECONDS = 60.0
 RESTORE_CLOSE_SECONDS = 10.0
 """For telling the server how a failed or cancelled restore ended."""

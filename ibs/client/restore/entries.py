@@ -18,6 +18,7 @@ from ibs.core import limits
 from ibs.core.tree import Entry, TreeReader
 from ibs.errors import FormatError
 from ibs.ports.pool import Pool
+from ibs.restore.tree.jobs import entry_bytes
 
 T = TypeVar("T")
 
@@ -121,6 +122,7 @@ class EntryCursor:
     def _step(self) -> tuple[bytes | None, list[Entry]]:
         """In a pool thread: entries until the batch is full, a chunk is missing (its id comes first), or the end."""
         batch: list[Entry] = []
+        size = 0
         if self._iterator is None:
             self._iterator = self._reader.entries(self._start, self._prefix)
         try:
@@ -128,7 +130,8 @@ class EntryCursor:
                 batch.append(entry)
                 # The path right behind this one: where to go on should the next chunk be missing.
                 self._start = entry.path + b"\0"
-                if len(batch) >= limits.RESTORE_ENTRIES_BATCH:
+                size += entry_bytes(entry)
+                if len(batch) >= limits.RESTORE_ENTRIES_BATCH or size >= limits.RESTORE_ENTRIES_BYTES:
                     return None, batch
         except _Wanted as wanted:
             self._iterator = None

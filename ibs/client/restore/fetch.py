@@ -112,6 +112,8 @@ class ChunkFetcher:
         self._room = trio.lowlevel.ParkingLot()
         self._work = trio.lowlevel.ParkingLot()
         self._threads = threading.local()
+        self._requests = 0
+        self._small: _Slot | None = None
         self.figures = FetchFigures()
 
     async def run(self) -> None:
@@ -119,6 +121,7 @@ class ChunkFetcher:
         async with trio.open_nursery() as nursery:  # noqa: TID251 - owner of the parallel requests
             for _ in range(limits.RESTORE_FETCHES):
                 nursery.start_soon(self._serve)
+            nursery.start_soon(self._keep_alive)
 
     # --- data chunks ---
 
@@ -229,6 +232,14 @@ class ChunkFetcher:
                 size += slot.length
         return batch
 
+    async def _keep_alive(self) -> None:
+        """A reader that asks for nothing loses its lease; one whose target is slow must not."""
+        while True:
+            requests = self._requests
+            await self._clock.sleep(limits.RESTORE_KEEP_ALIVE_SECONDS)
+            if self._requests == requests and self._small is not None:
+                await self._fetch([self._small.id])
+
     async def _answer(self, batch: list[_Slot]) -> None:
         blobs = await self._fetch([slot.id for slot in batch])
         plain = await self._decode(batch, blobs)
@@ -239,9 +250,12 @@ class ChunkFetcher:
                 plain[at] = (await self._decode([slot], again))[0]
             slot.data = plain[at]
             slot.done.set()
+            if self._small is None or slot.length < self._small.length:
+                self._small = _Slot(slot.id, slot.length)  # without its data
 
     async def _fetch(self, ids: Sequence[bytes]) -> list[bytes | IbsError]:
         """Blobs, or for each one that is missing or corrupt the error. Raises everything else."""
+        self._requests += 1
         began = self._clock.monotonic()
         try:
             blobs = await retry(

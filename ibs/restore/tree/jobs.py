@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ibs.core.tree import Entry
 from ibs.restore.content import Piece
 from ibs.restore.tree.folders import TargetFolder
+
+_EXTENT_BYTES: Final = 200
+_RANGE_BYTES: Final = 150
 
 
 class Item(NamedTuple):
@@ -30,6 +33,7 @@ class BatchJob:
     items: list[Item] = field(default_factory=list)
     chunks: dict[bytes, int] = field(default_factory=dict)
     data_bytes: int = 0
+    entry_bytes: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -63,6 +67,15 @@ class LinkJob:
     """Hard links, to be made when every job before has run."""
 
     items: list[Item] = field(default_factory=list)
+    entry_bytes: int = 0
+
+
+def entry_bytes(entry: Entry) -> int:
+    """About how much memory an entry takes beyond its fixed part: what a few of them can make large."""
+    size = len(entry.path) + len(entry.link) + _EXTENT_BYTES * len(entry.extents) + _RANGE_BYTES * len(entry.ranges)
+    if entry.xattrs:
+        size += sum(len(name) + len(value) for name, value in entry.xattrs)
+    return size
 
 
 Job = BatchJob | SpanJob | LinkJob

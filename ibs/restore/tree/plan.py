@@ -14,7 +14,7 @@ from ibs.core.tree import Entry, Kind
 from ibs.errors import FormatError
 from ibs.restore.content import Piece, layout
 from ibs.restore.tree.folders import FolderKeeper, State, TargetFolder
-from ibs.restore.tree.jobs import BatchJob, BigFile, Item, Job, LinkJob, SpanJob
+from ibs.restore.tree.jobs import BatchJob, BigFile, Item, Job, LinkJob, SpanJob, entry_bytes
 from ibs.restore.tree.marker import MARKER_NAME
 from ibs.restore.tree.report import Reason
 from ibs.restore.tree.safe_path import shown
@@ -148,8 +148,10 @@ class TreePlanner:
             self._keeper.report.add(Reason.INCOMPLETE, entry.path)
         if entry.kind is Kind.HARDLINK:
             self._keeper.hold(folder)
-            self._links.items.append(Item(entry, folder, []))
-            if len(self._links.items) >= limits.RESTORE_JOB_ENTRIES:
+            links = self._links
+            links.items.append(Item(entry, folder, []))
+            links.entry_bytes += entry_bytes(entry)
+            if len(links.items) >= limits.RESTORE_JOB_ENTRIES or links.entry_bytes >= limits.RESTORE_ENTRIES_BYTES:
                 yield from self._flush()
             return
         if not folder.fresh and not self._free(entry, folder):
@@ -170,6 +172,7 @@ class TreePlanner:
         together = sum({**batch.chunks, **chunks}.values()) if chunks.keys() - batch.chunks.keys() else 0
         if batch.items and (
             len(batch.items) >= limits.RESTORE_JOB_ENTRIES
+            or batch.entry_bytes >= limits.RESTORE_ENTRIES_BYTES
             or batch.data_bytes + data_bytes > limits.RESTORE_JOB_BYTES
             or together > limits.RESTORE_JOB_CHUNK_BYTES
         ):
@@ -179,6 +182,7 @@ class TreePlanner:
         batch.items.append(item)
         batch.chunks.update(chunks)
         batch.data_bytes += data_bytes
+        batch.entry_bytes += entry_bytes(item.entry)
 
     def _flush(self) -> Iterator[Job]:
         """Hand out what was collected; links after everything before them."""

@@ -278,6 +278,19 @@ async def test_metadata_goes_first_and_is_kept_within_bounds(monkeypatch: pytest
         assert fetcher.peek(ids[4]) is None
 
 
+async def test_a_reader_that_waits_for_its_target_stays_alive(autojump_clock: trio.testing.MockClock) -> None:
+    snapshot, ids = snapshot_of(2)
+    snapshot.chunk(b"small")
+    transport = Gate(snapshot)
+    async with fetching(transport) as fetcher:
+        lease = await fetcher.lease(dict.fromkeys(ids, 100))
+        await lease.ready()
+        before = transport.requests
+        await trio.sleep(10 * limits.RESTORE_KEEP_ALIVE_SECONDS)
+        assert 9 <= transport.requests - before <= 10
+        assert limits.RESTORE_KEEP_ALIVE_SECONDS * 2 < limits.READER_IDLE_SECONDS_MAX
+
+
 async def test_a_cancelled_wait_for_room_holds_nothing() -> None:
     snapshot, ids = snapshot_of(2)
     async with fetching(Gate(snapshot), window_bytes=100) as fetcher:

@@ -55,6 +55,17 @@ def test_a_batch_is_bounded_in_bytes_and_in_chunks(tmp_path: Path) -> None:
     restore.root.close()
 
 
+def test_long_names_do_not_pile_up(tmp_path: Path) -> None:
+    restore = SyncRestore(str(tmp_path))
+    attributes = ((b"user.big", b"x" * 200_000),)
+    entries = [restore.file(b"f%03d" % number, b"x", xattrs=attributes) for number in range(60)]
+    links = [Entry(path=b"l%03d" % number, kind=Kind.HARDLINK, link=b"x" * 200_000) for number in range(60)]
+    jobs = [*restore.planner.plan([ROOT, *entries, *links]), *restore.planner.finish()]
+    assert len(jobs) > 15
+    assert all(len(job.items) <= 6 for job in jobs if not isinstance(job, SpanJob))
+    restore.root.close()
+
+
 def test_one_file_over_many_chunks_is_cut_into_spans(tmp_path: Path) -> None:
     restore = SyncRestore(str(tmp_path))
     chunks = [restore.chunk(os.urandom(4 * limits.MIB)) for _ in range(6)]
