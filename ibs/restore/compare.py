@@ -117,9 +117,6 @@ class LiveFile:
     def close(self) -> None:
         os.close(self._fd)
 
-    def size(self) -> int:
-        return os.fstat(self._fd).st_size
-
     def undecided(
         self, pieces: Sequence[Piece], lengths: dict[bytes, int], identify: Callable[[bytes], bytes]
     ) -> list[Piece] | None:

@@ -14,7 +14,7 @@ import trio
 from ibs.client.restore.fetch import ChunkFetcher, Lease
 from ibs.client.restore.gauge import Gauge
 from ibs.core import limits
-from ibs.core.index import HEADER_BYTES, ZERO_ID, IndexHeader, check_records
+from ibs.core.index import HEADER_BYTES, ZERO_ID, IndexHeader
 from ibs.errors import ChunkNotFound, IbsError
 from ibs.ports.pool import Pool
 from ibs.restore.image import ImageTarget
@@ -49,9 +49,8 @@ class ImageRestore:
         pool: Pool,
         gauge: Gauge,
     ) -> None:
-        """Raises FormatError when the records do not fit the header."""
+        """`index` is a whole index file whose records were checked."""
         self._records = memoryview(index)[HEADER_BYTES:]
-        check_records(header, self._records)
         self._header = header
         self._target = target
         self._fetcher = fetcher

@@ -20,7 +20,7 @@ from ibs.client.restore.plan import ProgressSink, RestoreOutcome, RestorePlan, f
 from ibs.client.restore.snapshot import OpenSnapshot, open_snapshot
 from ibs.client.restore.tree import TreeRestore
 from ibs.core import limits, names
-from ibs.core.index import IndexHeader
+from ibs.core.index import HEADER_BYTES, IndexHeader, check_records
 from ibs.errors import IbsError, UsageError
 from ibs.ports.clock import Clock
 from ibs.ports.pool import Pool
@@ -127,7 +127,7 @@ class _Restore:
         return error.code if self._snapshot.encrypted else error.message
 
     async def run(self) -> RestoreOutcome:
-        header, index = await self._snapshot.index(self._plan.archive)
+        header, index = await self._snapshot.index(self._plan.archive, self._pool)
         self._fetcher = ChunkFetcher(
             self._snapshot.transport,
             self._pool,
@@ -187,6 +187,7 @@ class _Restore:
         )
 
     async def _image(self, header: IndexHeader, index: bytes) -> None:
+        await self._pool.cpu(check_records, header, memoryview(index)[HEADER_BYTES:])
         self._gauge.total_bytes = header.plain_bytes
         target = await self._pool.disk(self._open_image, header.plain_bytes)
 

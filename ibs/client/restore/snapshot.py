@@ -14,6 +14,7 @@ from ibs.core.ids import PLAIN_DOMAIN, digest, hex_fingerprint, parse_fingerprin
 from ibs.core.keys import DataKeys
 from ibs.core.manifest import Manifest, ManifestArchive, Signature, decode, public_key, verify
 from ibs.errors import FingerprintMismatch, FormatError, NotFoundError, SignatureInvalid, UsageError
+from ibs.ports.pool import Pool
 from ibs.ports.transport import RestoreTransport
 from ibs.wire.reader import ReaderOpened
 
@@ -50,14 +51,14 @@ class OpenSnapshot:
             raise NotFoundError(f"archive {name} is not in {self.manifest.snapshot}", hint=f"its archives are: {there}")
         return found
 
-    async def index(self, name: str) -> tuple[index.IndexHeader, bytes]:
+    async def index(self, name: str, pool: Pool) -> tuple[index.IndexHeader, bytes]:
         """Header and whole file of an archive's index, proven by the manifest.
 
         Raises NotFoundError, FormatError, FingerprintMismatch.
         """
         archive = self.archive(name)
         raw = await self.transport.file(f"{name}.idx")
-        if len(raw) != archive.index_bytes or digest(raw).hex() != archive.index_digest:
+        if len(raw) != archive.index_bytes or (await pool.cpu(digest, raw)).hex() != archive.index_digest:
             raise FormatError(
                 f"the index of {name} in {self.manifest.snapshot} is not the one its manifest states",
                 hint="run: ironcore-backup verify start STORE --notification-mode always",

@@ -75,7 +75,7 @@ async def open_tree(
     opened = await open_snapshot(transport, store, snapshot, keys=keys, last_seen=last_seen)
     status, message = "FAILED", "cancelled"
     try:
-        header, index = await opened.index(archive)
+        header, index = await opened.index(archive, pool)
         chunks = await pool.cpu(TreeChunks, header, index)
         fetcher = ChunkFetcher(transport, pool, clock, domain=header.domain, keys=keys, entropy=entropy)
         async with trio.open_nursery() as nursery:  # noqa: TID251 - owner of the fetcher

@@ -36,7 +36,7 @@ class MetadataWriter:
         (a folder builds its own only when there is something to say)."""
         found = os.fstat(fd)
         if (found.st_uid, found.st_gid) != (entry.uid, entry.gid):
-            self._own(fd, None, entry, path)
+            self._own(fd, entry, path)
             found = os.fstat(fd)
         late = self._early_xattrs(fd, entry, path) if entry.xattrs else ()
         mode = self._allowed_mode(entry, found, path)
@@ -44,24 +44,23 @@ class MetadataWriter:
             self._set_mode(fd, mode, path)
         for name, value in late:
             self._set_xattr(fd, name, value, path)
-        self._set_times(fd, None, entry, path)
+        self._set_times(fd, entry, path)
 
-    def to_name(self, folder_fd: int, name: bytes, entry: Entry, path: bytes | Folder) -> None:
-        """Everything of `entry` onto a symbolic link, device, fifo or socket called `name`, never following it."""
-        self._own(name, folder_fd, entry, path)
-        node = b"/proc/self/fd/%d/%s" % (folder_fd, name)
+    def to_node(self, node_fd: int, entry: Entry, path: bytes) -> None:
+        """Everything of `entry` onto a symbolic link, device, fifo or socket open with O_PATH | O_NOFOLLOW.
+
+        The magic link of such a descriptor leads to that very node, a symbolic link included, whatever has meanwhile
+        become of its name.
+        """
+        node = b"/proc/self/fd/%d" % node_fd
+        self._own(node, entry, path)
         late = self._early_xattrs(node, entry, path) if entry.xattrs else ()
-        fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder_fd)
-        try:
-            found = os.fstat(fd)
-            if not stat.S_ISLNK(found.st_mode):
-                # The magic link of our own descriptor leads to this very node; the name could be swapped.
-                self._set_mode(b"/proc/self/fd/%d" % fd, self._allowed_mode(entry, found, path), path)
-        finally:
-            os.close(fd)
+        found = os.fstat(node_fd)
+        if not stat.S_ISLNK(found.st_mode):
+            self._set_mode(node, self._allowed_mode(entry, found, path), path)
         for attribute, value in late:
             self._set_xattr(node, attribute, value, path)
-        self._set_times(name, folder_fd, entry, path)
+        self._set_times(node, entry, path)
 
     def strip_acls(self, fd: int, *, keep: Entry | None = None) -> None:
         """Remove ACLs that a file or folder inherited from a folder that was there before."""
@@ -71,22 +70,16 @@ class MetadataWriter:
                 with suppress(OSError):
                     os.removexattr(fd, name)
 
-    def _own(self, what: int | bytes, folder_fd: int | None, entry: Entry, path: bytes | Folder) -> None:
-        def own(uid: int, gid: int) -> None:
-            if isinstance(what, int):
-                os.chown(what, uid, gid)
-            else:
-                os.chown(what, uid, gid, dir_fd=folder_fd, follow_symlinks=False)
-
+    def _own(self, what: int | bytes, entry: Entry, path: bytes | Folder) -> None:
         if not (0 <= entry.uid <= _ID_MAX and 0 <= entry.gid <= _ID_MAX):
             self._report.add(Reason.OWNER, path, f"{entry.uid}:{entry.gid} is not valid")
             return
         try:
-            own(entry.uid, entry.gid)
+            os.chown(what, entry.uid, entry.gid)
         except OSError as error:
             self._note(Reason.OWNER, path, f"{entry.uid}:{entry.gid}", error)
             with suppress(OSError):
-                own(-1, entry.gid)  # a user may still give a file to one of his groups
+                os.chown(what, -1, entry.gid)  # a user may still give a file to one of his groups
 
     def _allowed_mode(self, entry: Entry, found: os.stat_result, path: bytes | Folder) -> int:
         """The mode to set, without set-id bits that would serve another owner than the archived one."""
@@ -121,10 +114,7 @@ class MetadataWriter:
 
     def _set_xattr(self, what: int | bytes, name: bytes, value: bytes, path: bytes | Folder) -> None:
         try:
-            if isinstance(what, int):
-                os.setxattr(what, name, value)
-            else:
-                os.setxattr(what, name, value, follow_symlinks=False)
+            os.setxattr(what, name, value)
         except OSError as error:
             reason = Reason.XATTR
             if name == CAPABILITY:
@@ -135,13 +125,9 @@ class MetadataWriter:
         except ValueError:
             self._report.add(Reason.XATTR, path, "name is not valid")
 
-    def _set_times(self, what: int | bytes, folder_fd: int | None, entry: Entry, path: bytes | Folder) -> None:
-        both = (entry.mtime_ns, entry.mtime_ns)
+    def _set_times(self, what: int | bytes, entry: Entry, path: bytes | Folder) -> None:
         try:
-            if isinstance(what, int):
-                os.utime(what, ns=both)
-            else:
-                os.utime(what, ns=both, dir_fd=folder_fd, follow_symlinks=False)
+            os.utime(what, ns=(entry.mtime_ns, entry.mtime_ns))
         except (OSError, OverflowError) as error:
             self._note(Reason.TIMES, path, str(entry.mtime_ns), error)
 

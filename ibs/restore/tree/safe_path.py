@@ -114,8 +114,21 @@ def rename_exclusive(folder_fd: int, old: bytes, new: bytes) -> None:
     if number not in _NOT_SUPPORTED:
         raise OSError(number, os.strerror(number), os.fsdecode(new))
     # A file system without the flag: a link fails when the name exists, just as well.
-    os.link(old, new, src_dir_fd=folder_fd, dst_dir_fd=folder_fd, follow_symlinks=False)
-    os.unlink(old, dir_fd=folder_fd)
+    try:
+        os.link(old, new, src_dir_fd=folder_fd, dst_dir_fd=folder_fd, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NOT_SUPPORTED:
+            raise
+    else:
+        os.unlink(old, dir_fd=folder_fd)
+        return
+    # Nor hard links (sshfs, some FUSE): look, then rename. Only somebody who writes there now can come between.
+    try:
+        os.stat(new, dir_fd=folder_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        os.rename(old, new, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
+        return
+    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fsdecode(new))
 
 
 class Folder:

@@ -7,7 +7,6 @@ target is a folder, writable, not full, and large enough where that can be told.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -110,11 +109,3 @@ def _file_system(fd: int) -> str:
     except (OSError, IndexError, ValueError):
         return ""
     return ""
-
-
-def is_folder(path: str) -> bool:
-    """Whether `path` leads to a folder."""
-    try:
-        return stat.S_ISDIR(os.stat(path).st_mode)
-    except OSError:
-        return False

@@ -8,6 +8,7 @@ DestinationNotWritable.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import stat
@@ -206,7 +207,14 @@ class TreeWriter:
             device = os.makedev(entry.rdev >> 32, entry.rdev & 0xFFFF_FFFF) if entry.kind in _DEVICES else 0
             os.mknod(temp, _NODE_MODES[entry.kind], device, dir_fd=folder_fd)
         try:
-            self.keeper.metadata.to_name(folder_fd, temp, entry, entry.path)
+            fd = os.open(temp, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder_fd)
+            try:
+                found = os.fstat(fd)
+                if not same_kind(entry, found) or found.st_nlink != 1:
+                    raise OSError(errno.ESTALE, "")  # somebody put another file in its place
+                self.keeper.metadata.to_node(fd, entry, entry.path)
+            finally:
+                os.close(fd)
         except BaseException:
             _unlink(temp, folder_fd)
             raise

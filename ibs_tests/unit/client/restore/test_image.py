@@ -13,7 +13,6 @@ from ibs.client.restore.gauge import Gauge
 from ibs.client.restore.image import ImageRestore
 from ibs.core import limits
 from ibs.core.index import ZERO_ID, IndexHeader, parse_header
-from ibs.errors import FormatError
 from ibs.restore.tree.report import RestoreReport
 from ibs.runtime.pool import InlinePool
 from ibs_tests.support.restores import CLOCK, MemorySnapshot
@@ -105,13 +104,3 @@ def test_runs_are_bounded_and_alike() -> None:
     _, snapshot = image("abcde..fg", 9)
     shape = [(run.at // STEP, len(run.ids), run.length) for run in restore_of(snapshot, Sink(0)).runs()]
     assert shape == [(0, 2, 2 * STEP), (2, 2, 2 * STEP), (4, 1, STEP), (5, 0, 2 * STEP), (7, 2, 2 * STEP), (9, 1, 9)]
-
-
-def test_records_that_do_not_fit_are_refused() -> None:
-    _, snapshot = image("ab")
-    raw = bytearray(snapshot.files["d.img.idx"])
-    header = parse_header(raw)
-    raw[-1] ^= 1
-    snapshot.files["d.img.idx"] = bytes(raw)
-    with pytest.raises(FormatError):
-        restore_of(snapshot, Sink(0), header)

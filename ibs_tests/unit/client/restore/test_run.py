@@ -8,9 +8,11 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 import trio.testing
+from blake3 import blake3
 
 from ibs.client.restore.plan import RestoreOutcome, RestorePlan, RestoreProgress
 from ibs.client.restore.run import run_restore
@@ -562,6 +564,20 @@ async def test_a_stream_ends_at_the_first_loss(tmp_path: Path) -> None:
         await restore(snapshot.transport(), plan("-", "d.img", output_fd=out.fileno()))
     written = (tmp_path / "out").read_bytes()
     assert content.startswith(written)
+
+
+async def test_an_image_index_with_broken_records_is_refused(tmp_path: Path) -> None:
+    snapshot = MemorySnapshot()
+    snapshot.add_image("d.img", b"x" * 100)
+    raw = bytearray(snapshot.files["d.img.idx"])
+    raw[-1] ^= 1
+    snapshot.files["d.img.idx"] = bytes(raw)
+    (archive,) = snapshot.archives
+    # A manifest that vouches for it: the header still knows better.
+    snapshot.archives = [msgspec.structs.replace(archive, index_digest=blake3(raw).hexdigest())]
+    with pytest.raises(FormatError, match="records do not match"):
+        await restore(snapshot.transport(), plan(tmp_path / "out", "d.img"))
+    assert os.listdir(tmp_path) == []
 
 
 async def test_an_empty_image(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from ibs.core.ids import digest, hex_fingerprint
 from ibs.core.keys import DataKeys
 from ibs.core.manifest import encode, sign
 from ibs.errors import FingerprintMismatch, FormatError, NotFoundError, SignatureInvalid, UsageError
+from ibs.runtime.pool import InlinePool
 from ibs_tests.support.restores import SERVER_SEED, SNAPSHOT, STORE, MemorySnapshot, MemoryTransport, folder
 
 KEYS = DataKeys.from_root(b"k" * 32)
@@ -132,17 +133,17 @@ async def test_a_server_that_went_back_is_noticed(asked: str, sequence: int, oth
 async def test_an_index_is_the_one_the_manifest_states() -> None:
     transport = transport_of()
     opened = await open_snapshot(transport, STORE, SNAPSHOT)
-    header, raw = await opened.index("a.tree")
+    header, raw = await opened.index("a.tree", InlinePool())
     assert header.kind == "tree"
     files = transport.snapshot.files
     files["a.tree.idx"] = raw[:-1] + bytes([raw[-1] ^ 1])
     with pytest.raises(FormatError, match="not the one its manifest states"):
-        await opened.index("a.tree")
+        await opened.index("a.tree", InlinePool())
     other = MemorySnapshot()
     other.add_tree("a.tree", [folder(b""), folder(b"x")])
     files["a.tree.idx"] = other.files["a.tree.idx"]  # whole, but another one
     with pytest.raises(FormatError, match="not the one its manifest states"):
-        await opened.index("a.tree")
+        await opened.index("a.tree", InlinePool())
 
 
 async def test_an_index_that_contradicts_the_manifest_is_refused() -> None:
@@ -154,14 +155,14 @@ async def test_an_index_that_contradicts_the_manifest_is_refused() -> None:
     transport = snapshot.transport()
     opened = await open_snapshot(transport, STORE, SNAPSHOT)
     with pytest.raises(FormatError, match="contradicts"):
-        await opened.index("a.tree")
+        await opened.index("a.tree", InlinePool())
     assert encode(opened.manifest)
 
 
 async def test_an_archive_that_is_not_there() -> None:
     opened = await open_snapshot(transport_of(), STORE, SNAPSHOT)
     with pytest.raises(NotFoundError) as caught:
-        await opened.index("b.tree")
+        await opened.index("b.tree", InlinePool())
     assert caught.value.hint == "its archives are: a.tree"
     with pytest.raises(UsageError):
         opened.archive("../a.tree")

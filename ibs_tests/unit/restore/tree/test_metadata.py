@@ -109,11 +109,15 @@ def test_a_link_keeps_its_target_untouched(tmp_path: Path) -> None:
     before = (tmp_path / "target").stat()
     (tmp_path / "f").symlink_to("target")
     report = RestoreReport()
-    fd = os.open(tmp_path, os.O_RDONLY)
-    MetadataWriter(report).to_name(fd, b"f", entry(Kind.SYMLINK, mode=0o777), b"f")
+    fd = os.open(tmp_path / "f", os.O_PATH | os.O_NOFOLLOW)
+    # The name leads elsewhere by now: the node that is open is meant.
+    (tmp_path / "f").rename(tmp_path / "moved")
+    (tmp_path / "f").symlink_to("target")
+    MetadataWriter(report).to_node(fd, entry(Kind.SYMLINK, mode=0o777), b"f")
     os.close(fd)
     assert report.problems() == []
-    assert (tmp_path / "f").lstat().st_mtime_ns == 10**18 + 7
+    assert (tmp_path / "moved").lstat().st_mtime_ns == 10**18 + 7
+    assert (tmp_path / "f").lstat().st_mtime_ns != 10**18 + 7
     after = (tmp_path / "target").stat()
     assert (after.st_mode, after.st_mtime_ns, after.st_uid) == (before.st_mode, before.st_mtime_ns, before.st_uid)
 
@@ -121,8 +125,8 @@ def test_a_link_keeps_its_target_untouched(tmp_path: Path) -> None:
 def test_a_fifo_is_not_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "f", 0)
     report = RestoreReport()
-    fd = os.open(tmp_path, os.O_RDONLY)
-    MetadataWriter(report).to_name(fd, b"f", entry(Kind.FIFO, mode=0o612), b"f")  # would block if it were
+    fd = os.open(tmp_path / "f", os.O_PATH | os.O_NOFOLLOW)
+    MetadataWriter(report).to_node(fd, entry(Kind.FIFO, mode=0o612), b"f")  # would block if it were
     os.close(fd)
     assert report.problems() == []
     found = (tmp_path / "f").stat()

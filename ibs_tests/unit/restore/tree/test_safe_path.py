@@ -179,8 +179,16 @@ def _names(fd: int) -> list[str]:
         os.close(inner)
 
 
+@pytest.mark.parametrize("links", [True, False])
 @pytest.mark.parametrize("refused", [None, errno.EINVAL])
-def test_rename_exclusive_never_replaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: int | None) -> None:
+def test_rename_exclusive_never_replaces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: int | None, links: bool
+) -> None:
+    def no_links(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, "")
+
+    if not links:
+        monkeypatch.setattr(os, "link", no_links)
     if refused is not None:
         monkeypatch.setattr(safe_path, "_libc", _Refusing())
         monkeypatch.setattr(safe_path.ctypes, "get_errno", lambda: refused)

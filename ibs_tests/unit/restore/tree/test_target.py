@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ibs.errors import DestinationNotWritable
-from ibs.restore.tree.target import Target, is_folder, open_target
+from ibs.restore.tree.target import Target, open_target
 
 NONCE = "0123456789abcdef"
 
@@ -69,9 +69,6 @@ def test_a_file_is_no_target(tmp_path: Path) -> None:
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(DestinationNotWritable, match="destination not writable"):
             opened(path)
-    assert not is_folder(str(tmp_path / "file"))
-    assert is_folder(str(tmp_path))
-    assert not is_folder(str(tmp_path / "none"))
 
 
 def test_more_than_fits_is_refused_before_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
