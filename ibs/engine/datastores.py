@@ -45,13 +45,16 @@ class Parts:
     options: Options = field(default_factory=Options)
 
 
+OPENING = "it is being opened"
+
+
 @dataclass
 class _Entry:
     """One configured datastore. `datastore` None: offline, and `reason` says why."""
 
     record: DatastoreRecord
     datastore: Datastore | None = None
-    reason: str = "it is being opened"
+    reason: str = OPENING
     lock: trio.Lock = field(default_factory=trio.Lock)
 
     @property
@@ -175,8 +178,16 @@ class Datastores:
     # --- asking ---
 
     async def get(self, name: str) -> Datastore:
-        """An open datastore. Raises NotFoundError; DatastoreOffline with the exact reason."""
+        """An open datastore; one that is just being opened is waited for, DATASTORE_OPENING_SECONDS_MAX at most.
+
+        Raises NotFoundError; DatastoreOffline with the exact reason.
+        """
         entry = self._entry(name)
+        with trio.move_on_after(limits.DATASTORE_OPENING_SECONDS_MAX):
+            # Whoever opens holds the lock. After a restart clients come back before their datastore does.
+            while entry.datastore is None and entry.reason == OPENING:
+                async with entry.lock:
+                    pass
         status, reason = entry.status
         if entry.datastore is None or status == "offline":
             raise DatastoreOffline(name, reason)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from ibs.core.events import Event
 from ibs.core.names import Namespace
@@ -366,3 +368,53 @@ async def test_expiry_reaches_every_store(world: World) -> None:
     await datastores.expire()
     with pytest.raises(SessionLost):
         await writer.send(b"x")
+
+
+class GatedPool(InlinePool):
+    """Lets no store be opened before `may_open`."""
+
+    def __init__(self) -> None:
+        self.opening, self.may_open = trio.Event(), trio.Event()
+
+    async def disk(self, work: Callable[..., Any], *args: object) -> Any:
+        if getattr(work, "__name__", "") == "_open_store":
+            self.opening.set()
+            await self.may_open.wait()
+        return await super().disk(work, *args)
+
+
+async def test_a_datastore_that_is_being_opened_is_waited_for(world: World, nursery: trio.Nursery) -> None:
+    """After a restart clients come back before their datastore is open: they wait a moment instead of failing."""
+    first = await world.start()
+    await first.create("s1", f"{world.path}/store")
+    await first.close()
+    gated = GatedPool()
+    world.pool = gated
+    nursery.start_soon(world.start)
+    await gated.opening.wait()
+    found: list[str] = []
+
+    async def ask() -> None:
+        found.append((await world.started[-1].get("s1")).name)
+
+    nursery.start_soon(ask)
+    await trio.testing.wait_all_tasks_blocked()
+    assert found == []
+    gated.may_open.set()
+    with trio.fail_after(5):
+        while not found:
+            await trio.testing.wait_all_tasks_blocked()
+    assert found == ["s1"]
+
+
+async def test_waiting_for_an_opening_ends(world: World, nursery: trio.Nursery, autojump_clock: object) -> None:
+    first = await world.start()
+    await first.create("s1", f"{world.path}/store")
+    await first.close()
+    gated = GatedPool()
+    world.pool = gated
+    nursery.start_soon(world.start)
+    await gated.opening.wait()
+    with pytest.raises(DatastoreOffline, match="being opened"):
+        await world.started[-1].get("s1")
+    gated.may_open.set()
