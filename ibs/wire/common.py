@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+"""A number of things or bytes; fits every database and language that it may pass through."""
+Seconds = Annotated[float, msgspec.Meta(ge=0.0, le=1e15)]
 
 
 class Wire(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ibs.wire.common import Wire
+from ibs.wire.common import Count, Wire
 
 
 class ReaderOpen(Wire, frozen=True, kw_only=True):
@@ -26,5 +26,5 @@ class ReaderClose(Wire, frozen=True, kw_only=True):
     """`status` is OK, WARNING or FAILED, as the client saw it."""
 
     status: str = "OK"
-    warnings: int = 0
+    warnings: Count = 0
     message: str = ""

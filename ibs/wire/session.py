@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ibs.wire.common import Wire
+from ibs.wire.common import Count, Seconds, Wire
 
 
 class SessionOpen(Wire, frozen=True, kw_only=True):
@@ -48,11 +48,11 @@ class SessionOpened(Wire, frozen=True, kw_only=True):
 class ArchiveClose(Wire, frozen=True, kw_only=True):
     """Everything of the index header that the server cannot compute itself. `root` is hex ("" for images)."""
 
-    plain_bytes: int
-    records: int
+    plain_bytes: Count
+    records: Count
     root: str = ""
-    depth: int = 0
-    chunk_bytes: int = 0
+    depth: Count = 0
+    chunk_bytes: Count = 0
 
 
 class ArchiveClosed(Wire, frozen=True, kw_only=True):
@@ -66,18 +66,18 @@ class ArchiveClosed(Wire, frozen=True, kw_only=True):
 class StageFigures(Wire, frozen=True, kw_only=True):
     """One stage of a pipeline: seconds its workers were busy and waiting, bytes and items through it."""
 
-    busy_seconds: float = 0.0
-    wait_seconds: float = 0.0
-    bytes: int = 0
-    items: int = 0
+    busy_seconds: Seconds = 0.0
+    wait_seconds: Seconds = 0.0
+    bytes: Count = 0
+    items: Count = 0
 
 
 class StageReport(Wire, frozen=True, kw_only=True):
     """Sent at least every heartbeat. `lines` are new log lines; `done_bytes` of `total_bytes` (0: unknown)."""
 
-    done_bytes: int = 0
-    total_bytes: int = 0
-    files: int = 0
+    done_bytes: Count = 0
+    total_bytes: Count = 0
+    files: Count = 0
     stages: dict[str, StageFigures] = {}
     lines: list[LogLine] = []
 
@@ -100,7 +100,7 @@ class CommitRequest(Wire, frozen=True, kw_only=True):
 
     manifest: str
     signature: str = ""
-    warnings: int = 0
+    warnings: Count = 0
 
 
 class CommitResult(Wire, frozen=True, kw_only=True):
