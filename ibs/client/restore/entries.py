@@ -50,11 +50,6 @@ class TreeEntries:
         async with self._look_up:  # a reader serves one thread at a time
             return await self._complete(lambda: self._finder.find(path))
 
-    async def children(self, folder: bytes) -> list[Entry]:
-        """What lies directly in a folder, in order. Raises as `find` does."""
-        async with self._look_up:
-            return await self._complete(lambda: list(self._finder.children(folder)))
-
     async def _complete(self, work: Callable[[], T]) -> T:
         """Repeat `work` until every chunk it wants is in memory."""
         while True:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -447,6 +449,38 @@ async def test_cancelled_at_any_point_it_leaves_whole_files_and_a_mark(tmp_path:
             assert path.read_bytes() == (tmp_path / "source" / path.relative_to(tmp_path / "t")).read_bytes()
     await restore(snapshot.transport(), plan(tmp_path / "t"), pool)
     assert tree_differences(str(tmp_path / "source"), str(tmp_path / "t")) == []
+
+
+@pytest.mark.parametrize("call", ["pwrite", "utime", "open", "mkdir"])
+@pytest.mark.parametrize("after", [1, 30, 100])
+def test_killed_at_any_point_it_leaves_whole_files_and_a_mark(tmp_path: Path, call: str, after: int) -> None:
+    source, target = tmp_path / "source", tmp_path / "t"
+    many_files(source, seed=3, count=400, size_max=3000)
+    os.link(source / "d000" / "f00000", source / "d007" / "link")
+    snapshot = MemorySnapshot()
+    snapshot.add_folder("a.tree", str(source))
+    child = os.fork()
+    if child == 0:
+        try:
+            real, left = getattr(os, call), itertools.count(after if call != "mkdir" else 1 + after // 20, -1)
+
+            def deadly(*args: object, **more: object) -> object:
+                if next(left) == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return real(*args, **more)
+
+            setattr(os, call, deadly)
+            trio.run(restore, snapshot.transport(), plan(target), ThreadPool())
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) in (-signal.SIGKILL, 1)
+    for path in target.rglob("f*"):
+        assert path.read_bytes() == (source / path.relative_to(target)).read_bytes()
+    if os.waitstatus_to_exitcode(status) == -signal.SIGKILL and target.exists() and os.listdir(target):
+        assert marker(target)["state"] == "running"
+    assert trio.run(restore, snapshot.transport(), plan(target)).status == "OK"
+    assert tree_differences(str(source), str(target)) == []
 
 
 # --- refused before anything is written ---
