@@ -270,6 +270,8 @@ BACKUP_ABORT_SECONDS = 10.0
 BASE_CHUNKS_AHEAD = 7
 """Metadata chunks of the previous snapshot fetched together with the one that is wanted."""
 BASE_CHUNKS_KEPT = 24
+LINKS_MEMORY_MAX = 100_000
+"""Inodes with several names kept in memory while their other names are looked for; more go to a temporary file."""
 RECORDS_MEMORY_BYTES = 8 * MIB
 """Index records kept in memory for their digest; more go to an unlinked temporary file."""
 

@@ -7,8 +7,7 @@ pool, never in two at once. Invariants:
 * Items leave in canonical order, each once all its bytes are in chunks that left with it or before it.
 * An unchanged file (racy-clean rule, formats.md section 4.4) is taken over and never opened, unless one of its chunks
   may not be reused; then it is read, which heals the datastore.
-* The first path of an inode stands for it; later ones become hard links to it. Inodes whose names were all seen are
-  forgotten, so what is remembered is bounded by links that lead out of the tree.
+* The first path of an inode stands for it; later ones become hard links to it.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ from ibs.core.tree import FLAG_INCOMPLETE, FLAG_RACY, Entry, Kind, entry_unchang
 from ibs.errors import FormatError
 from ibs.ports.clock import Clock
 from ibs.sources.notes import Level, Note, Noter, reason, shown
+from ibs.sources.tree.hardlinks import HardLinks
 from ibs.sources.tree.links import LinkProbe
 from ibs.sources.tree.meta import Xattrs, device_number, xattrs_at, xattrs_of_fd
 from ibs.sources.tree.scan import Found, TreeScan
@@ -59,7 +59,7 @@ class TreeFront:
         self._figures = figures
         self._note = note
         self._dangling = dangling
-        self._links: dict[tuple[int, int], tuple[bytes, int]] = {}
+        self._links = HardLinks()
         self._probe = LinkProbe()
         self._now_ns = 0
         self._run: OldRun | None = None
@@ -105,6 +105,7 @@ class TreeFront:
         """Release descriptors and buffers; may be called twice."""
         self._scan.close()
         self._files.close()
+        self._links.close()
         self._probe.close()
 
     def _ask(self, question: Callable[[bytes], T | None], path: bytes) -> Generator[Batch, None, T | None]:
@@ -137,11 +138,11 @@ class TreeFront:
             if kind is Kind.SYMLINK:
                 self._check_link(found, run.link())
             return True
-        known = self._links.get((st.st_dev, st.st_ino))
-        if known is not None:
-            if not run.accepts(found, Kind.HARDLINK, known[0], 0, self._now_ns):
+        first = self._links.first_name((st.st_dev, st.st_ino))
+        if first is not None:
+            if not run.accepts(found, Kind.HARDLINK, first, 0, self._now_ns):
                 return False
-            self._further_name(found)
+            self._links.passed((st.st_dev, st.st_ino))
             return True
         if not run.accepts(found, kind, None, self._rdev(found), self._now_ns):
             return False
@@ -220,11 +221,10 @@ class TreeFront:
     def _linked(self, found: Found, old: Entry | None) -> bool:
         """Put a further name of a known inode; False for the first one."""
         st = found.stat
-        known = self._links.get((st.st_dev, st.st_ino))
-        if known is None:
+        first = self._links.first_name((st.st_dev, st.st_ino))
+        if first is None:
             return False
-        first = known[0]
-        self._further_name(found)
+        self._links.passed((st.st_dev, st.st_ino))
         kept = None
         if old is not None and old.link == first:
             kept = self._unchanged(
@@ -236,13 +236,7 @@ class TreeFront:
         return True
 
     def _first_name(self, found: Found) -> None:
-        self._links[(found.stat.st_dev, found.stat.st_ino)] = (found.path, found.stat.st_nlink - 1)
-
-    def _further_name(self, found: Found) -> None:
-        key = (found.stat.st_dev, found.stat.st_ino)
-        first, left = self._links.pop(key)
-        if left > 1:
-            self._links[key] = (first, left - 1)
+        self._links.add((found.stat.st_dev, found.stat.st_ino), found.path, found.stat.st_nlink)
 
     def _racy(self, st: os.stat_result) -> int:
         return FLAG_RACY if is_racy(st.st_mtime_ns, st.st_ctime_ns, self._now_ns) else 0

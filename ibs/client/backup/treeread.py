@@ -243,6 +243,7 @@ class TreeFiles:
         stream = self._large
         done = 0
         failure = None
+        self._files.sequential(fd)
         for offset, length in ranges:
             end = offset + length
             while offset < end and failure is None:

@@ -6,6 +6,7 @@ which tests change, break or count what is read; it holds no state of a file.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Sequence
@@ -51,6 +52,11 @@ class FileAccess:
                 break
             filled += count
         return filled
+
+    def sequential(self, fd: int) -> None:
+        """Tell the system that the whole file will be read, so that it reads further ahead."""
+        with contextlib.suppress(OSError):
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
 
     def ranges(self, fd: int, size: int) -> tuple[tuple[int, int], ...]:
         """Data ranges (offset, length) of a sparse file, ascending; `((0, size),)` where the system cannot tell."""

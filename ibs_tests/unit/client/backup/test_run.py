@@ -46,6 +46,18 @@ async def test_a_rich_tree_is_kept_in_every_detail(
     assert server.snapshots[0].indexes == server.snapshots[1].indexes
 
 
+async def test_the_same_tree_gives_the_same_archive_whatever_the_timing(tmp_path: Path) -> None:
+    many_files(tmp_path / "tree", seed=12, count=900)
+    for number in range(5):
+        (tmp_path / "tree" / f"large{number}").write_bytes(os.urandom(5_000_000 * number))
+    indexes = []
+    for pool in (ThreadPool(), InlinePool(), ThreadPool(cpu_threads=1)):
+        server = MemoryServer()
+        await back_up(server, tmp_path / "tree", pool=pool)
+        indexes.append(server.snapshots[0].indexes)
+    assert indexes[0] == indexes[1] == indexes[2]
+
+
 async def test_nothing_is_opened_when_nothing_changed(tmp_path: Path) -> None:
     many_files(tmp_path / "tree", seed=1, count=300)
     server = MemoryServer()
