@@ -14,7 +14,7 @@ from ibs.client.backup.known import IdTable, Ledger
 from ibs.client.backup.previous import OldRun
 from ibs.core.blob import BlobEncoder
 from ibs.core.index import KIND_DATA, KIND_METADATA, tree_record
-from ibs.core.tree import Entry, TreeBuilder, TreeRoot, iter_block
+from ibs.core.tree import Entry, TreeBuilder, TreeRoot
 from ibs.errors import FormatError
 
 
@@ -76,7 +76,7 @@ class TreeAssembler:
             # Last, because it may close a node, whose record comes after those of what is below it.
             self._builder.adopt(block, run.last_path, last_is_folder=run.last_is_folder)
         else:
-            for entry in iter_block(run.block):
+            for entry in run.entries():
                 self._add(entry)
 
     def finish(self) -> tuple[TreeRoot, Assembled]:

@@ -113,6 +113,15 @@ class OldRun:
         ids = self.block.ids
         return (ids[at : at + ID_BYTES] for at in range(0, len(ids), ID_BYTES))
 
+    def entries(self) -> Iterator[Entry]:
+        """All entries of the block, unfolded and checked. Raises FormatError that says what to do."""
+        try:
+            yield from iter_block(self.block)
+        except FormatError as error:
+            raise FormatError(
+                f"the previous snapshot is not sound: {error}", hint="verify it; back up with --reread meanwhile"
+            ) from error
+
     def accepts(self, found: Found, kind: Kind, link: bytes | None, rdev: int, now_ns: int) -> bool:
         """Whether the next entry is what was found, by the racy-clean rule; if so, it is passed.
 
@@ -172,6 +181,8 @@ class PreviousTree:
 
     def begin(self, path: bytes) -> OldRun | None:
         """The block that starts exactly with `path`, if the walk is at its start and it may be taken over whole."""
+        if self._pieces is not None and self._head is None:
+            self._head = self._next_entry()  # None where the block that was being walked has just ended
         if self._pieces is not None or self._head is not None or self._walk is None:
             return None
         child = self._walk.peek()
@@ -179,13 +190,13 @@ class PreviousTree:
             return None
         run = self._open(child)
         if self.unusable and any(one in self.unusable for one in run.data_ids()):
-            self._pieces = iter_block(run.block)
+            self._pieces = run.entries()
             return None
         return run
 
     def give_up(self, run: OldRun) -> list[Entry]:
         """The entries that `run` has passed; the walk goes on with the one after them."""
-        pieces = iter_block(run.block)
+        pieces = run.entries()
         passed = list(itertools.islice(pieces, run.at))
         self._pieces = pieces
         return passed
@@ -211,7 +222,7 @@ class PreviousTree:
         child = self._walk.peek() if self._walk is not None else None
         if child is None or path_key(child.first_path) > path_key(path):
             return False
-        self._pieces = iter_block(self._open(child).block)
+        self._pieces = self._open(child).entries()
         return True
 
     def _open(self, child: Child) -> OldRun:
@@ -257,7 +268,7 @@ class PreviousTree:
         child = self._walk.peek() if self._walk is not None else None
         if child is None or child.first_path != self._partial[0].path:
             raise FormatError("a file lacks its continuation")
-        self._pieces = iter_block(self._open(child).block)
+        self._pieces = self._open(child).entries()
 
     def _joined(self) -> Entry:
         first, *more = self._partial

@@ -99,7 +99,8 @@ class TreeFront:
         """The old metadata that was asked for is not to be had: read everything from here on."""
         if self._previous is not None:
             self._previous.end()
-            self._note(Note("info", f"the previous snapshot cannot be built on further: {error}"))
+            # The error may name a path, which is why it is the subject.
+            self._note(Note("info", "the previous snapshot cannot be built on further", str(error)))
 
     def close(self) -> None:
         """Release descriptors and buffers; may be called twice."""
@@ -132,7 +133,7 @@ class TreeFront:
     def _accepts(self, run: OldRun, found: Found) -> bool:
         """Whether the next entry of an old block stands for what was found."""
         kind, st = found.kind, found.stat
-        if kind is Kind.DIR or st.st_nlink == 1:
+        if kind is Kind.DIR or st.st_nlink <= 1:
             if not run.accepts(found, kind, None, self._rdev(found), self._now_ns):
                 return False
             if kind is Kind.SYMLINK:
@@ -155,6 +156,7 @@ class TreeFront:
         if run is None or self._previous is None:
             return
         self._count(run)
+        # What was passed is gone from the scan: were it not sound now, nothing could be put in its place.
         for entry in self._previous.give_up(run):
             self._outlet.put(entry)
 

@@ -209,6 +209,29 @@ def test_a_broken_off_run_gives_its_entries_back_and_the_rest_is_matched(scanned
     assert [tree.match(one.path) for one in scanned.found[10:]] == scanned.entries[10:]
 
 
+@pytest.mark.usefixtures("small")
+def test_after_a_block_with_changes_whole_blocks_are_offered_again() -> None:
+    entries = some(300)
+    chunks, root = build(entries)
+    tree = previous(chunks, root, patient=True)
+    offered = 0
+    gave_up = False
+    at = 0
+    while at < len(entries):
+        run = tree.begin(entries[at].path)
+        if run is not None and gave_up:
+            offered += 1
+            for _ in run.block.entries:
+                at += 1
+            continue
+        if run is not None:
+            gave_up = True
+            tree.give_up(run)
+        assert tree.match(entries[at].path) == entries[at]
+        at += 1
+    assert offered == root.blocks - 1
+
+
 @pytest.mark.parametrize("field", ["st_mtime_ns", "st_ctime_ns", "st_ino", "st_size", "st_mode", "st_uid", "st_gid"])
 def test_any_difference_is_seen(scanned: Scanned, field: str) -> None:
     _, run = scanned.run()

@@ -163,7 +163,7 @@ async def test_an_old_archive_that_is_not_sound_only_costs_reading(
     outcome, transport = await back_up(server, tmp_path)
     assert (outcome.files_read, outcome.status) == (40, "OK")
     assert transport.sent == []
-    assert any("cannot be built on further: nonsense" in line.text for line in transport.lines)
+    assert any("nonsense: the previous snapshot cannot be built on further" in line.text for line in transport.lines)
     monkeypatch.undo()
     assert differences(server, tmp_path) == []
 
