@@ -89,7 +89,12 @@ class Datastores:
     async def _open_at_start(self, entry: _Entry) -> None:
         async with entry.lock:
             if entry.datastore is None:
-                await self._open(entry)
+                try:
+                    await self._open(entry)
+                except Exception as error:  # noqa: BLE001 - one store's trouble must not keep the server from starting
+                    entry.reason = f"opening it failed unexpectedly ({type(error).__name__}: {error})"
+                    text = f"datastore {entry.record.name} is offline: {entry.reason}"[:1000]
+                    self._tell(entry, Severity.CRITICAL, "datastore.offline", text)
 
     async def _open(self, entry: _Entry) -> None:
         """Try to open; the entry says what came of it. The caller holds the entry's lock."""

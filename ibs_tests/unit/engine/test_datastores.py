@@ -29,7 +29,7 @@ from ibs.ports.catalog import DatastoreRecord
 from ibs.ports.pool import Pool
 from ibs.runtime.clock import ManualClock
 from ibs.runtime.pool import InlinePool
-from ibs.storage.local import Options
+from ibs.storage.local import LocalStore, Options
 from ibs.wire.reader import ReaderClose, ReaderOpen
 from ibs_tests.support.engine import OWNER, SEED, SERVER, backup, counting_entropy, read, start
 
@@ -178,6 +178,27 @@ async def test_a_missing_store_never_fails_the_start(world: World) -> None:
     assert (probed.status, probed.reason) == ("online", "")
     assert all(check.ok for check in probed.checks)
     await backup(await datastores.get("s1"), CONTENT)
+
+
+async def test_even_the_unexpected_never_fails_the_start(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    datastores = await world.start()
+    await datastores.create("s1", f"{world.path}/store")
+    await datastores.create("s2", f"{world.path}/other")
+    await datastores.close()
+    real = LocalStore.open
+
+    def broken(path: str, *args: Any, **options: Any) -> LocalStore:
+        if path.endswith("store"):
+            raise RuntimeError("a bug")
+        return real(path, *args, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LocalStore, "open", broken)
+        datastores = await world.start()
+    broken_view, fine = await datastores.list()
+    assert (broken_view.status, fine.status) == ("offline", "online")
+    assert "a bug" in broken_view.reason
+    assert (await datastores.probe("s1")).status == "online"
 
 
 async def test_a_store_that_goes_away_takes_its_sessions_with_it_and_writes_nothing(world: World) -> None:
