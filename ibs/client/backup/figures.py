@@ -9,6 +9,7 @@ import os
 import threading
 from collections import deque
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ibs.core import limits
 from ibs.sources.notes import Note
@@ -47,6 +48,8 @@ class Figures:
 
     stages: dict[str, Stage] = field(default_factory=lambda: {name: Stage() for name in STAGES})
     entries: int = 0
+    entries_before: int = 0
+    """Entries of the archives before this one."""
     files: int = 0
     files_read: int = 0
     files_reused: int = 0
@@ -61,6 +64,15 @@ class Figures:
     archive: str = ""
     path: bytes = b""
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def begin(self, archive: str) -> None:
+        """What follows belongs to this archive."""
+        self.archive = archive
+        self.entries_before = self.entries
+
+    def end(self) -> None:
+        """What follows belongs to no archive."""
+        self.entries_before = self.entries
 
     def add(self, stage: str, *, busy: float = 0.0, wait: float = 0.0, size: int = 0, items: int = 0) -> None:
         """Add to the sums of a stage."""
@@ -98,24 +110,40 @@ class Figures:
             }
 
 
+class Line(NamedTuple):
+    """A note, and where it was made: after so many entries of an archive (0: outside of any)."""
+
+    note: Note
+    archive: str = ""
+    entry: int = 0
+
+    @property
+    def private(self) -> str:
+        """What may be told where names may not: what happened, and the entry for the key holder to look up."""
+        return f"{self.archive} entry {self.entry}: {self.note.text}" if self.entry else self.note.text
+
+
 class Notebook:
     """Lines said during one session, bounded: past BACKUP_NOTES_MAX they are only counted. Any thread may `note`."""
 
-    def __init__(self) -> None:
+    def __init__(self, figures: Figures) -> None:
+        self._figures = figures
         self._lock = threading.Lock()
-        self._unsent: deque[Note] = deque()
+        self._unsent: deque[Line] = deque()
         self.kept: list[Note] = []
         self.warnings = 0
         self.dropped = 0
 
     def note(self, note: Note) -> None:
         """Take a line."""
+        figures = self._figures
+        line = Line(note, figures.archive, figures.entries - figures.entries_before)
         with self._lock:
             if note.level == "warning":
                 self.warnings += 1
             if len(self.kept) < limits.BACKUP_NOTES_MAX:
                 self.kept.append(note)
-                self._unsent.append(note)
+                self._unsent.append(line)
             else:
                 self.dropped += 1
 
@@ -124,7 +152,7 @@ class Notebook:
         with self._lock:
             return tuple(note.line for note in self.kept if note.level == "warning")
 
-    def take(self, count: int = limits.BACKUP_REPORT_LINES) -> list[Note]:
+    def take(self, count: int = limits.BACKUP_REPORT_LINES) -> list[Line]:
         """The next lines for the server's task log."""
         with self._lock:
             return [self._unsent.popleft() for _ in range(min(count, len(self._unsent)))]

@@ -9,18 +9,17 @@ from collections.abc import Callable
 
 import trio
 
-from ibs.client.backup.figures import Figures, Notebook, Progress
+from ibs.client.backup.figures import Figures, Line, Notebook, Progress
 from ibs.core import limits
 from ibs.ports.clock import Clock
 from ibs.ports.transport import BackupTransport
-from ibs.sources.notes import Note
 from ibs.wire.session import LogLine, StageReport
 
 ProgressCall = Callable[[Progress], None]
 
 
 class Reporter:
-    """Sends figures and new lines at intervals. With `private`, lines are told to the server without their subjects.
+    """Sends figures and new lines at intervals. With `private`, lines name entries by number, not by path.
 
     (PROTOCOLS 18: the names in an encrypted archive are nobody's business but the key holder's.)
     """
@@ -72,7 +71,7 @@ class Reporter:
 
     async def report(self) -> bool:
         """One report now; returns whether more lines wait."""
-        notes = self._notebook.take()
+        lines = self._notebook.take()
         await self._transport.report(
             StageReport(
                 done_bytes=self._figures.bytes_seen,
@@ -81,10 +80,10 @@ class Reporter:
                 else 0,
                 files=self._figures.files,
                 stages=self._figures.wire(),
-                lines=[LogLine(level=note.level, text=self._text(note)) for note in notes],
+                lines=[LogLine(level=line.note.level, text=self._text(line)) for line in lines],
             )
         )
-        return len(notes) == limits.BACKUP_REPORT_LINES
+        return len(lines) == limits.BACKUP_REPORT_LINES
 
     def show(self) -> None:
         """Tell whoever watches."""
@@ -92,5 +91,5 @@ class Reporter:
             return
         self._progress(self._figures.progress(self._clock.monotonic() - self._began))
 
-    def _text(self, note: Note) -> str:
-        return (note.text if self._private else note.line)[: limits.TASK_LOG_TEXT_CHARS_MAX]
+    def _text(self, line: Line) -> str:
+        return (line.private if self._private else line.note.line)[: limits.TASK_LOG_TEXT_CHARS_MAX]

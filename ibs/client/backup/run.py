@@ -68,7 +68,8 @@ async def run_backup(
     *Durability*: the snapshot is durable when this returns.
     """
     sources = await pool.disk(find_sources, plan)
-    figures, notebook = Figures(), Notebook()
+    figures = Figures()
+    notebook = Notebook(figures)
     segments = SegmentPool(limits.BACKUP_SEGMENTS, limits.BACKUP_SEGMENT_BYTES)
     engine = Engine(
         transport, pool, clock, figures, Ledger(), segments, plan.keys, plan.level, files=files or FileAccess()
@@ -93,10 +94,11 @@ async def dry_run(plan: BackupPlan, *, pool: Pool, clock: Clock, progress: Progr
     Raises UsageError, SourceUnreadable. *Cancellation*: between two turns of the scan.
     """
     sources = await pool.disk(find_sources, plan)
-    figures, notebook = Figures(), Notebook()
+    figures = Figures()
+    notebook = Notebook(figures)
     began = clock.monotonic()
     for source in sources:
-        figures.archive = source.archive
+        figures.begin(source.archive)
         if source.image is not None:
             figures.bytes_seen += source.image.size
             source.image.close()
@@ -210,8 +212,9 @@ class _Run:
             bases = await self._bases(opened)
             self._estimate(sources, bases)
             for source in sources:
-                self._engine.figures.archive = source.archive
+                self._engine.figures.begin(source.archive)
                 archives.append(await self._archive(source, bases.pop(source.archive, None), opened))
+            self._engine.figures.end()
             self._summary()
             blobs = await self._log_blob()
             await self._reporter.stop()

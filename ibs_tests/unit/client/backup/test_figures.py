@@ -31,11 +31,11 @@ def test_progress_shows_any_path() -> None:
 
 
 def test_lines_are_taken_once_and_kept() -> None:
-    notebook = Notebook()
+    notebook = Notebook(Figures())
     for number in range(5):
         notebook.note(Note("warning" if number % 2 else "info", f"{number}", "x"))
-    assert [note.text for note in notebook.take(3)] == ["0", "1", "2"]
-    assert [note.text for note in notebook.take(3)] == ["3", "4"]
+    assert [line.note.text for line in notebook.take(3)] == ["0", "1", "2"]
+    assert [line.note.text for line in notebook.take(3)] == ["3", "4"]
     assert notebook.take(3) == []
     assert (len(notebook.kept), notebook.warnings) == (5, 2)
     assert notebook.warning_lines() == ("x: 1", "x: 3")
@@ -43,7 +43,20 @@ def test_lines_are_taken_once_and_kept() -> None:
 
 def test_lines_past_the_bound_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "BACKUP_NOTES_MAX", 2)
-    notebook = Notebook()
+    notebook = Notebook(Figures())
     for _ in range(5):
         notebook.note(Note("warning", "x"))
     assert (len(notebook.kept), notebook.dropped, notebook.warnings) == (2, 3, 5)
+
+
+def test_lines_outside_of_archives_have_no_entry() -> None:
+    figures = Figures()
+    notebook = Notebook(figures)
+    figures.begin("a.tree")
+    figures.entries = 5
+    notebook.note(Note("warning", "changed", "secret"))
+    figures.end()
+    notebook.note(Note("info", "done"))
+    first, last = notebook.take()
+    assert first.private == "a.tree entry 5: changed"
+    assert last.private == "done"

@@ -30,7 +30,8 @@ class Reports:
 
 
 def reporter(private: bool = False) -> tuple[Reporter, Reports, ManualClock, Notebook, Figures, list[Progress]]:
-    reports, clock, notebook, figures, seen = Reports(), ManualClock(), Notebook(), Figures(), list[Progress]()
+    figures = Figures()
+    reports, clock, notebook, seen = Reports(), ManualClock(), Notebook(figures), list[Progress]()
     made = Reporter(reports, clock, figures, notebook, private=private, progress=seen.append)  # type: ignore[arg-type]
     return made, reports, clock, notebook, figures, seen
 
@@ -75,9 +76,12 @@ async def test_every_line_is_told_once_however_many(monkeypatch: pytest.MonkeyPa
     assert [line.text for report in reports.got for line in report.lines] == [str(number) for number in range(10)]
 
 
-@pytest.mark.parametrize(("private", "text"), [(False, "etc/shadow: changed"), (True, "changed")])
+@pytest.mark.parametrize(("private", "text"), [(False, "etc/shadow: changed"), (True, "etc.tree entry 7: changed")])
 async def test_names_are_told_only_where_they_may(private: bool, text: str) -> None:
-    made, reports, _, notebook, _, _ = reporter(private)
+    made, reports, _, notebook, figures, _ = reporter(private)
+    figures.entries = 100
+    figures.begin("etc.tree")
+    figures.entries += 7
     notebook.note(Note("warning", "changed", "etc/shadow"))
     await made.report()
     assert reports.got[0].lines[0].text == text
