@@ -9,6 +9,7 @@ connection ends.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -99,6 +100,8 @@ class _Service:
     auth_id: str
     takes: Op
     handle: Callable[[Request], Awaitable[Answer]]
+    gone: Callable[[], None] = lambda: None
+    """The connection is over, however it ended."""
 
 
 async def serve_plane(context: ServerContext, peer: Peer) -> None:
@@ -108,8 +111,11 @@ async def serve_plane(context: ServerContext, peer: Peer) -> None:
         service = await _hello(context, reader, peer.address)
         peer.admit()
         await _send(peer, Op.READY, [])
-        with bound(auth_id=service.auth_id):
-            ending = await _serve_requests(reader, peer, service)
+        try:
+            with bound(auth_id=service.auth_id):
+                ending = await _serve_requests(reader, peer, service)
+        finally:
+            service.gone()
     except IbsError as error:
         ending = error
     except (trio.TooSlowError, trio.BrokenResourceError, trio.ClosedResourceError):
@@ -148,7 +154,12 @@ async def _hello(context: ServerContext, reader: FrameReader, address: str) -> _
             count = await context.sessions.get(hello.session_id, who).send_body(request.payload)
             return Op.RECEIVED, [count.to_bytes(4, "little")]
 
-        return _Service(who, Op.CHUNKS, receive)
+        def gone() -> None:
+            # A client that goes on is heard again; one that was killed lets its next backup take over at once.
+            with contextlib.suppress(IbsError):
+                context.sessions.get(hello.session_id, who).lose_peer()
+
+        return _Service(who, Op.CHUNKS, receive, gone)
 
     context.readers.get(hello.reader_id, who)
 

@@ -93,4 +93,5 @@ def test_nothing_outside_the_target_is_touched(entries: list[Entry], overwrite: 
         for parent, _, names in os.walk(target):
             assert not [name for name in names if name.endswith(".tmp")], parent
     finally:
-        subprocess.run(["rm", "-rf", "--", base], check=True)
+        subprocess.run(["chmod", "-R", "u+rwX", "--", base], check=True)  # archived modes may lock their owner out
+    subprocess.run(["rm", "-rf", "--", base], check=True)

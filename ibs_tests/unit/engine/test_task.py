@@ -136,7 +136,7 @@ async def test_run_tells_our_errors(keeper: Keeper) -> None:
             raise NoSpace("/srv", "inodes")
 
     assert await keeper.task.run(work) is TaskState.FAILED
-    assert keeper.lines[0][1].startswith("hint: see: ironcore-backup datastore stats")
+    assert keeper.lines[0][1].startswith("hint: see ironcore-backup datastore stats")
     assert keeper.lines[1] == ("error", "TASK ERROR: no space: /srv has no free inodes")
 
 
