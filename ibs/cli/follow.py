@@ -6,6 +6,9 @@ Used by every command that starts a task.
 from __future__ import annotations
 
 import sys
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import cast
 
 import trio
 import typer
@@ -83,10 +86,12 @@ async def _followed(api: ApiClient, upid: str, output: Output) -> TaskView:
                 nursery.start_soon(_poll, api, upid, bar, shown)
                 try:
                     params = {"follow": 1, "from": seen}
-                    async for line in api.lines(f"/tasks/{upid}/log", TaskLogLine, params=params):
-                        seen = line.n + 1
-                        if output is Output.TEXT:
-                            _print_line(bar, line)
+                    lines = api.lines(f"/tasks/{upid}/log", TaskLogLine, params=params)
+                    async with aclosing(cast(AsyncGenerator[TaskLogLine], lines)):
+                        async for line in lines:
+                            seen = line.n + 1
+                            if output is Output.TEXT:
+                                _print_line(bar, line)
                 except ServerUnreachable:
                     pass  # asking for the task tells whether the server is gone or only the connection
                 nursery.cancel_scope.cancel()

@@ -6,7 +6,8 @@ right, handler, encoded answer. Nothing is read from a body before the caller is
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
@@ -149,9 +150,10 @@ def _encode(route: Route, answer: Any) -> Response:
     return response
 
 
-async def _lines(items: AsyncIterator[Any]) -> AsyncIterator[bytes]:
-    async for item in items:
-        yield msgspec.json.encode(item) + b"\n"
+async def _lines(items: AsyncGenerator[Any]) -> AsyncIterator[bytes]:
+    async with aclosing(items):
+        async for item in items:
+            yield msgspec.json.encode(item) + b"\n"
 
 
 def error_response(error: IbsError) -> Response:

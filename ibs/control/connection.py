@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import re
+from contextlib import suppress
 from typing import Any, cast
 
 import h11
@@ -21,7 +22,7 @@ from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ConnectionState
+from hypercorn.typing import ConnectionState, H11SendableEvent
 
 from ibs.control.peer import Peer
 from ibs.core import limits
@@ -42,6 +43,18 @@ def http_config() -> Config:
 
 class _Http11(H11Protocol):
     """HTTP/1.1 and nothing else: requests to upgrade are answered as if they had not asked."""
+
+    _torn = False
+    """A send was cut off: nothing that follows could be understood."""
+
+    async def _send_h11_event(self, event: H11SendableEvent) -> None:
+        if self._torn:
+            return
+        try:
+            await super()._send_h11_event(event)
+        except BaseException:
+            self._torn = True
+            raise
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """No change to HTTP/2."""
@@ -115,7 +128,7 @@ class HttpConnection:
             # The deadline moves while this waits: it holds between requests only, heads included.
             self._patience = trio.CancelScope(deadline=self._idle_until)
             data: bytes | bytearray = b""
-            with self._patience:
+            with self._patience, suppress(trio.BrokenResourceError, trio.ClosedResourceError):
                 data = await self._peer.receive_some(_RECEIVE_BYTES)
             if self._ending:
                 unwanted += len(data)

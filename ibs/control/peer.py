@@ -76,13 +76,17 @@ class Peer:
             raise trio.BrokenResourceError("the peer does not take what it asked for")
 
     async def end_sending(self) -> None:
-        """Tell the peer that nothing more will come; it may go on sending. What is below TLS says it, not TLS."""
+        """Tell the peer that nothing more will come; it may go on sending. What is below TLS says it, not TLS.
+
+        *Cancellation*: not before it is told, which takes no time.
+        """
         below = self._stream.transport_stream if isinstance(self._stream, trio.SSLStream) else self._stream
-        try:
-            if isinstance(below, trio.abc.HalfCloseableStream):
-                await below.send_eof()
-        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
-            pass  # it is gone already
+        with trio.CancelScope(shield=True):
+            try:
+                if isinstance(below, trio.abc.HalfCloseableStream):
+                    await below.send_eof()
+            except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
+                pass  # it is gone already
 
     async def hear_out(self) -> None:
         """End, but take what the peer still sends for a moment: a reset would keep the last answer from it."""

@@ -1,0 +1,322 @@
+"""A control plane without a server behind it: real port, TLS, HTTP and guard; answers that are made up.
+
+`FakeContext` stands for `services.context.ServerContext`. What is asked of it is kept in `asked`; every answer is a
+value of the right type. Rights are decided by the real rules of `core.access`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+import httpx
+import msgspec
+import trio
+
+from ibs.control.listener import Address, Listener
+from ibs.core.access import AclRule, Privilege, allowed
+from ibs.errors import NotAuthenticated, NotFoundError, SessionLost
+from ibs.security import tls
+from ibs.security.access import Principal
+from ibs.wire.common import Wire
+from ibs.wire.datastore import DatastoreStats, DatastoreView, GroupView, ProbeResult, SnapshotView, VerifyReport
+from ibs.wire.reader import ReaderOpened
+from ibs.wire.session import ArchiveClosed, CommitResult, SessionOpened
+from ibs.wire.system import (
+    AclEntry,
+    InboxView,
+    ServerStatus,
+    ServiceView,
+    TaskLogLine,
+    TaskView,
+    TokenCreated,
+    TokenView,
+    UserView,
+    WorkerView,
+)
+
+W = TypeVar("W", bound=Wire)
+OWNER = "owner@ibs!t"
+SESSION, READER = "the-session", "the-reader"
+UPID = "UPID:n:00000001:00000002:00000003:00000004:backup:x:owner@ibs!t:"
+_TEXTS = {"auth_id": OWNER, "owner": OWNER, "upid": UPID, "session_id": SESSION, "reader_id": READER, "role": "gc"}
+
+
+def sample(kind: type[W], **given: Any) -> W:
+    """A value with made-up required fields, the optional ones left out."""
+    hints = get_type_hints(kind)
+    values = {
+        one.name: given.get(one.name, _TEXTS.get(one.name, _made_up(hints[one.name])))
+        for one in msgspec.structs.fields(kind)
+        if one.required
+    }
+    return kind(**(values | given))
+
+
+def _made_up(kind: Any) -> Any:
+    if get_origin(kind) is list:
+        inner = get_args(kind)[0]
+        return [_made_up(inner)]
+    if get_origin(kind) is dict:
+        return {}
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return sample(kind)  # type: ignore[type-var]
+    return {str: "x", int: 1, float: 1.5, bool: True}.get(kind)
+
+
+class FakeAccess:
+    """Tokens by `AUTH-ID:SECRET`; rules as granted."""
+
+    anonymous = Principal("")
+
+    def __init__(self) -> None:
+        self.tokens: dict[str, str] = {}
+        self.rules: list[AclRule] = []
+        self.asked: list[tuple[str, str]] = []
+
+    def grant(self, auth_id: str, role: str, path: str = "/") -> str:
+        """Give user and token the role; return the bearer credential."""
+        self.rules += [AclRule(path, role, auth_id), AclRule(path, role, auth_id.partition("!")[0])]
+        return self.token(auth_id)
+
+    def token(self, auth_id: str) -> str:
+        """A credential without rights of its own."""
+        self.tokens[f"{auth_id}:secret"] = auth_id
+        return f"{auth_id}:secret"
+
+    async def authenticate(self, header: str, peer: str) -> Principal:
+        await trio.lowlevel.checkpoint()
+        self.asked.append((header, peer))
+        auth_id = self.tokens.get(header.removeprefix("Bearer "))
+        if auth_id is None or not header.startswith("Bearer "):
+            raise NotAuthenticated("the credential is not valid")
+        return Principal(auth_id, peer)
+
+    def allows(self, principal: Principal, privilege: Privilege, path: str) -> bool:
+        return allowed(self.rules, principal.auth_id, path, privilege).ok
+
+    def require(self, principal: Principal, privilege: Privilege, path: str) -> None:
+        if not principal.auth_id:
+            raise NotAuthenticated("no credential was given")
+        allowed(self.rules, principal.auth_id, path, privilege).require()
+
+
+class Recorder:
+    """Any async method may be called: it is noted in `asked`, and answered from `answers` by name."""
+
+    def __init__(self, asked: list[tuple[Any, ...]], answers: Mapping[str, Any]) -> None:
+        self.asked = asked
+        self.answers = dict(answers)
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name.startswith("_") or name not in self.answers:
+            raise AttributeError(name)
+
+        async def method(*arguments: Any, **named: Any) -> Any:
+            await trio.lowlevel.checkpoint()
+            self.asked.append((name, *arguments, *named.values()))
+            answer = self.answers[name]
+            answer = await answer(*arguments, **named) if callable(answer) else answer
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        return method
+
+
+class Desk(Recorder):
+    """Sessions or readers: one of them exists and belongs to OWNER."""
+
+    def __init__(self, known: str, item: Recorder, asked: list[tuple[Any, ...]], answers: Mapping[str, Any]) -> None:
+        super().__init__(asked, answers)
+        self.known = known
+        self.item = item
+        self.lost = False
+
+    def get(self, name: str, auth_id: str) -> Recorder:
+        if name != self.known or auth_id != OWNER or self.lost:
+            raise SessionLost("the session is not known")
+        return self.item
+
+
+class FakeTasks(Recorder):
+    """One task, of OWNER, with a log of three lines."""
+
+    async def get(self, upid: str) -> TaskView:
+        await trio.lowlevel.checkpoint()
+        if upid != UPID:
+            raise NotFoundError(f"no task {upid[:200]}", hint="see: ironcore-backup task list")
+        return sample(TaskView)
+
+    async def log(self, upid: str, *, first: int = 0, follow: bool = False) -> AsyncIterator[TaskLogLine]:
+        self.asked.append(("log", upid, first, follow))
+        for number in range(first, 3):
+            await trio.lowlevel.checkpoint()
+            yield TaskLogLine(n=number, time="2026-11-22T19:00:00Z", level="info", text=f"line {number}")
+
+
+@dataclass
+class FakeContext:
+    """See the module's docstring."""
+
+    asked: list[tuple[Any, ...]] = field(default_factory=list)
+    access: FakeAccess = field(default_factory=FakeAccess)
+    settings: Any = field(default_factory=lambda: SimpleNamespace(fault_injection=True))
+
+    def __post_init__(self) -> None:
+        async def commit(_name: str, auth_id: str, _request: Any) -> CommitResult:
+            self.sessions.get(_name, auth_id)
+            return sample(CommitResult)
+
+        async def close(name: str, auth_id: str, _request: Any) -> None:
+            self.readers.get(name, auth_id)
+
+        snapshots = {
+            "group_views": [sample(GroupView), sample(GroupView, owner="other@ibs!t")],
+            "snapshot_views": [sample(SnapshotView), sample(SnapshotView, owner="other@ibs!t")],
+            "snapshot_view": sample(SnapshotView),
+        }
+        store = SimpleNamespace(snapshots=Recorder(self.asked, snapshots))
+        views = [sample(DatastoreView, name="main"), sample(DatastoreView, name="other")]
+        stores = {"list": views, "create": views[0], "view": views[0], "detach": None, "get": store}
+        stores |= {"stats": sample(DatastoreStats), "probe": sample(ProbeResult)}
+        self.datastores = Recorder(self.asked, stores)
+        octets = {"base_index": b"index", "base_available": b"\1", "resumed_ids": b"", "base_chunk": b"blob"}
+        session = octets | {"send_body": 2, "append": None, "close_archive": sample(ArchiveClosed)}
+        session |= {"put_blob": None, "report": None, "abort": None}
+        self.session = Recorder(self.asked, session)
+        desk = {"open": sample(SessionOpened), "commit": commit}
+        self.sessions = Desk(SESSION, self.session, self.asked, desk)
+        self.reader = Recorder(self.asked, {"file": b"content", "fetch": [b"one", b"two"]})
+        self.readers = Desk(READER, self.reader, self.asked, {"open": sample(ReaderOpened), "close": close})
+        self.tasks = FakeTasks(self.asked, {"list": [sample(TaskView)], "stop": None})
+        people = {"users": [sample(UserView)], "create_user": sample(UserView), "tokens": [sample(TokenView)]}
+        people |= {"create_token": sample(TokenCreated), "remove_token": None, "acl": [sample(AclEntry)]}
+        people |= {"grant": sample(AclEntry), "revoke": None}
+        self.identities = Recorder(self.asked, people)
+        self.own = Recorder(
+            self.asked,
+            {
+                "inbox": [sample(InboxView)],
+                "worker_status": sample(WorkerView),
+                "start_backup": UPID,
+                "start_verify": UPID,
+                "verify_status": [sample(VerifyReport)],
+                "start_cleanup": UPID,
+            },
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "own":
+            raise AttributeError(name)
+        return getattr(self.own, name)
+
+    def status(self) -> ServerStatus:
+        return sample(ServerStatus, services=[sample(ServiceView)])
+
+    def inject_fault(self, role: str) -> None:
+        self.asked.append(("inject_fault", role))
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """A server's context, and how a client reaches it."""
+
+    server: ssl.SSLContext
+    fingerprint: str
+
+    @classmethod
+    def make(cls, folder: Path, *planes: str) -> Certificates:
+        made = tls.ensure_certificate(folder, "testnode")
+        return cls(tls.server_context(made, [*planes, "http/1.1"]), made.fingerprint)
+
+    @staticmethod
+    def client(*alpn: str) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        if alpn:
+            context.set_alpn_protocols(list(alpn))
+        return context
+
+
+@dataclass
+class Served:
+    """A running listener."""
+
+    listener: Listener
+    port: int
+    fingerprint: str
+    stop: trio.Event
+    ended: trio.Event
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self.port}"
+
+    def http(self, credential: str = "", **options: Any) -> httpx.AsyncClient:
+        """A client of the API; with `credential`, as that identity."""
+        headers = {"Authorization": f"Bearer {credential}"} if credential else {}
+        context = Certificates.client()
+        return httpx.AsyncClient(
+            base_url=f"{self.url}/api/v1", headers=headers, verify=context, trust_env=False, timeout=30, **options
+        )
+
+    @asynccontextmanager
+    async def raw(self, *alpn: str) -> AsyncIterator[trio.SSLStream[trio.SocketStream]]:
+        """A TLS stream and nothing on it; closed without a word at the end of the block."""
+        stream = await trio.open_ssl_over_tcp_stream(
+            "127.0.0.1", self.port, ssl_context=Certificates.client(*alpn), https_compatible=True
+        )
+        try:
+            await stream.do_handshake()
+            yield stream
+        finally:
+            await trio.aclose_forcefully(stream)
+
+
+@asynccontextmanager
+async def serving(
+    app: Any, certificates: Certificates, *, grace_seconds: float = 10.0, **options: Any
+) -> AsyncIterator[Served]:
+    """A listener for the length of the block; cut off at its end if it has not stopped."""
+    stop, ended = trio.Event(), trio.Event()
+    listener = Listener(app, certificates.server, **options)
+
+    async def run(task_status: trio.TaskStatus[Address]) -> None:
+        await listener.serve(Address("127.0.0.1", 0), stop=stop, grace_seconds=grace_seconds, task_status=task_status)
+        ended.set()
+
+    async with trio.open_nursery() as nursery:
+        bound = await nursery.start(run)
+        yield Served(listener, bound.port, certificates.fingerprint, stop, ended)
+        nursery.cancel_scope.cancel()
+
+
+async def read_all(stream: trio.abc.ReceiveStream, bytes_max: int = 1 << 24) -> bytes:
+    """Everything until the peer ends or resets."""
+    got = bytearray()
+    try:
+        while len(got) < bytes_max and (piece := await stream.receive_some(1 << 16)):
+            got += piece
+    except trio.BrokenResourceError:
+        pass
+    return bytes(got)
+
+
+def raw_request(method: str, target: str, *headers: str, body: bytes = b"") -> bytes:
+    """The bytes of a request."""
+    lines: Sequence[str] = (f"{method} {target} HTTP/1.1", "Host: test", *headers, "", "")
+    return "\r\n".join(lines).encode("latin-1") + body
+
+
+def logged(records: Sequence[logging.LogRecord]) -> str:
+    """The lines as they would stand in the log."""
+    return "\n".join(json.dumps(getattr(record, "ibs", record.getMessage())) for record in records)
