@@ -259,7 +259,7 @@ BACKUP_SENDERS = 4
 BACKUP_BODIES_WAITING = 4
 BACKUP_BODY_BYTES = 1 * MIB
 """Small blobs are put together up to this before they are sent."""
-BACKUP_HELD_ENTRIES = 8192
+BACKUP_HELD_ENTRIES = 16_384
 """Entries that may wait for the chunk of a small file before that chunk is cut short."""
 BACKUP_REPORT_SECONDS = 2.0
 BACKUP_PROGRESS_SECONDS = 0.25

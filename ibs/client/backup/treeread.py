@@ -65,11 +65,15 @@ class Outlet:
         self._refs.append(ref)
         self._ref_bytes += ref.length
 
-    def take(self, *, chunk: bytes = b"", segment: bool = False) -> Batch:
-        """Everything that can go."""
+    def settle(self) -> None:
+        """Let go of items whose chunks have been cut by now."""
         held = self.held
         while held and not (type(held[0]) is Draft and held[0].missing):
             self._ready.append(held.popleft())
+
+    def take(self, *, chunk: bytes = b"", segment: bool = False) -> Batch:
+        """Everything that can go."""
+        self.settle()
         batch = Batch(self._refs, self._ready, chunk=chunk, segment=segment)
         self._refs, self._ready = [], []
         self._ref_bytes = self._entries = 0
@@ -179,6 +183,8 @@ class TreeFiles:
     def cut_short(self) -> None:
         """End the chunk that entries wait for."""
         self._small.cut(final=True)
+        self._outlet.settle()
+        self._outlet.settle()
 
     def finish(self) -> Generator[Batch, None, None]:
         """Cut what is left and hand everything over."""
