@@ -141,9 +141,9 @@ class LocalStore:
         return self._reader.get(address)
 
     def info(self, addresses: Sequence[Address]) -> list[ChunkInfo]:
-        """See ChunkStore.info. About 3 µs each."""
+        """See ChunkStore.info. Durable ones are looked for on the disk: some 5 µs each while its inodes are cached."""
         with self._held.reading("looking up chunks"):
-            return self._ledger.info(addresses)
+            return [self._reader.seen(info) for info in self._ledger.info(addresses)]
 
     def iterate(self, prefix: str = "") -> Iterator[ChunkInfo]:
         """See ChunkStore.iterate."""

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import errno
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from ibs.errors import DatastoreOffline, FailedError, UsageError
-from ibs.ports.chunkstore import ChunkState, ChunkStore
+from ibs.ports.chunkstore import ChunkState, ChunkStore, PutOutcome
 from ibs.storage.wrap.faults import Plan
 from ibs_tests.support.stores import StoreBox, make_blob, publish
 
@@ -26,6 +27,22 @@ def test_an_orderly_close_makes_everything_durable(box: StoreBox) -> None:
     assert store.recovered.chunks_promoted == 0
     assert store.info([address])[0].state is ChunkState.DURABLE
     assert store.get(address) == blob
+
+
+def test_a_durable_chunk_that_vanished_or_changed_its_length_is_not_called_durable(box: StoreBox) -> None:
+    store = box.open()
+    (lost, lost_blob), (cut, cut_blob), (whole, whole_blob) = (make_blob(number) for number in range(3))
+    for address, blob in ((lost, lost_blob), (cut, cut_blob), (whole, whole_blob)):
+        store.put(address, blob)
+    store.barrier()
+    box.chunk_path(lost).unlink()
+    os.truncate(box.chunk_path(cut), 0)
+    states = [info.state for info in store.info([lost, cut, whole])]
+    assert states == [ChunkState.ABSENT, ChunkState.BAD, ChunkState.DURABLE]
+    assert [store.put(lost, lost_blob), store.put(cut, cut_blob)] == [PutOutcome.STORED, PutOutcome.REPLACED]
+    store.barrier()
+    assert {info.state for info in store.info([lost, cut, whole])} == {ChunkState.DURABLE}
+    assert store.get(cut) == cut_blob
 
 
 def test_a_close_that_cannot_flush_says_so_closes_all_the_same_and_is_not_clean(box: StoreBox) -> None:
