@@ -32,8 +32,9 @@ from ibs.sources.tree.scan import Found, TreeScan
 
 T = TypeVar("T")
 
-DANGLING_LEVEL: Level = "info"
-"""What a symbolic link is worth whose target is not there: ordinary systems are full of them."""
+DANGLING_LEVEL: Level = "warning"
+"""What a symbolic link is worth whose target is not there. It is kept as it is; but whoever relies on the backup of
+what it led to should know that it is not in it."""
 
 
 class TreeFront:
