@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import socket
 import subprocess
 from pathlib import Path
+
+
+def has_tools() -> bool:
+    """Whether `rich_tree` finds the programs it needs."""
+    return shutil.which("setfacl") is not None and (os.geteuid() != 0 or shutil.which("setcap") is not None)
 
 
 def rich_tree(root: Path, *, seed: int = 1, as_root: bool | None = None) -> None:
