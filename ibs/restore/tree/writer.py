@@ -183,7 +183,11 @@ class TreeWriter:
         self, folder_fd: int, temp: bytes, entry: Entry, folder: TargetFolder, parts: Iterable[tuple[int, memoryview]]
     ) -> int:
         """The whole file under its temporary name; gone again when anything fails."""
-        fd = os.open(temp, _CREATE, 0o600, dir_fd=folder_fd)
+        # Nobody else can enter a folder of this restore before it is finished, so a file there may have its mode from
+        # the start; whatever the umask takes off is set with the other metadata, as set-id bits always are.
+        secluded = folder.fresh and folder.parent is not None
+        mode = entry.mode & 0o777 | 0o600 if secluded else 0o600
+        fd = os.open(temp, _CREATE, mode, dir_fd=folder_fd)
         try:
             if not folder.fresh:
                 self.keeper.metadata.strip_acls(fd)
@@ -363,7 +367,9 @@ class TreeWriter:
 
 def _is_sparse(entry: Entry) -> bool:
     """Whether the file has holes, so that its end needs setting and zero runs may become holes too."""
-    return sum(length for _, length in entry.data_ranges()) < entry.size
+    if not entry.ranges:
+        return entry.size > 0 and not entry.extents
+    return sum(length for _, length in entry.ranges) < entry.size
 
 
 def _unlink(name: bytes, folder_fd: int) -> None:

@@ -482,3 +482,20 @@ def test_sockets_are_there_without_a_listener(tmp_path: Path) -> None:
     restore.run(ROOT, special(b"s", Kind.SOCKET, mode=0o777))
     with socket.socket(socket.AF_UNIX) as client, pytest.raises(ConnectionRefusedError):
         client.connect(str(tmp_path / "s"))
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
+def test_modes_are_as_archived_whatever_the_umask(tmp_path: Path, mask: int) -> None:
+    modes = [0o000, 0o400, 0o444, 0o600, 0o644, 0o666, 0o755, 0o777, 0o4755]
+    restore = SyncRestore(str(tmp_path))
+    before = os.umask(mask)
+    try:
+        reasons = restore.run(
+            ROOT,
+            folder(b"d"),
+            *(restore.file(b"d/%04o" % mode, b"x", mode=mode) for mode in modes),
+        )
+    finally:
+        os.umask(before)
+    assert reasons == {}
+    assert [stat.S_IMODE((tmp_path / "d" / f"{mode:04o}").stat().st_mode) for mode in modes] == modes
