@@ -38,9 +38,10 @@ from ibs.wire.session import (
 class _Bulk:
     """The data connections of one session or reader, given up for good when the data plane cannot be had at all."""
 
-    def __init__(self, api: ApiClient, *, use: bool) -> None:
+    def __init__(self, api: ApiClient, *, use: bool, connections: int) -> None:
         self._api = api
         self._use = use
+        self._connections = connections
         self._worked = False
         self._plane: DataPlane | None = None
 
@@ -48,7 +49,7 @@ class _Bulk:
         if self._use:
             api = self._api
             hello = Hello(authorization=api.authorization, session_id=session_id, reader_id=reader_id)
-            self._plane = DataPlane(api.host, api.port, api.fingerprint, hello)
+            self._plane = DataPlane(api.host, api.port, api.fingerprint, hello, connections=self._connections)
 
     async def send(self, blobs: Sequence[Buffer]) -> bool:
         """Deliver; False when HTTP has to do it."""
@@ -89,7 +90,7 @@ class HttpBackupTransport:
 
     def __init__(self, api: ApiClient, *, data_plane: bool = True) -> None:
         self._api = api
-        self._bulk = _Bulk(api, use=data_plane)
+        self._bulk = _Bulk(api, use=data_plane, connections=limits.BACKUP_SENDERS)
         self._session = ""
 
     async def __aenter__(self) -> Self:
@@ -164,7 +165,7 @@ class HttpRestoreTransport:
 
     def __init__(self, api: ApiClient, *, data_plane: bool = True) -> None:
         self._api = api
-        self._bulk = _Bulk(api, use=data_plane)
+        self._bulk = _Bulk(api, use=data_plane, connections=limits.RESTORE_FETCHES)
         self._reader = ""
 
     async def __aenter__(self) -> Self:

@@ -12,6 +12,7 @@ import pytest
 from ibs.client import transport as transports
 from ibs.client.http import ApiClient
 from ibs.client.transport import HttpBackupTransport, HttpRestoreTransport
+from ibs.core import limits
 from ibs.core.blob import BlobEncoder
 from ibs.errors import FormatError, ServerUnreachable, SessionLost
 from ibs.runtime.retry import Backoff
@@ -79,9 +80,10 @@ class FakePlane:
     made: ClassVar[list[FakePlane]] = []
     failure: ClassVar[Exception | None] = None
 
-    def __init__(self, host: str, port: int, fingerprint: str, hello: Hello) -> None:
+    def __init__(self, host: str, port: int, fingerprint: str, hello: Hello, *, connections: int) -> None:
         self.place = (host, port, fingerprint)
         self.hello = hello
+        self.connections = connections
         self.sent: list[Any] = []
         self.open = True
         self.made.append(self)
@@ -148,6 +150,7 @@ async def test_chunks_take_the_data_plane(plane: type[FakePlane]) -> None:
     (made,) = plane.made
     assert made.sent == [[b"a", b"b"]]
     assert made.hello == Hello(authorization="a@ibs:s", session_id="s1")
+    assert made.connections == limits.BACKUP_SENDERS
     assert made.place == ("backup.example", 8007, ":".join(["ab"] * 32))
     assert not made.open
     assert len(server.asked) == 1
