@@ -59,13 +59,15 @@ class _Connection:
     async def _exactly(self, size: int, silence_seconds_max: float) -> bytearray:
         buffer = bytearray(size)
         at = 0
-        while at < size:
-            with trio.fail_after(silence_seconds_max):
+        # One scope whose deadline moves: a piece is one TLS record, and a scope for each would cost more than its copy.
+        with trio.fail_after(silence_seconds_max) as patience:
+            while at < size:
                 piece = await self._stream.receive_some(min(size - at, _RECEIVE_BYTES))
-            if not piece:
-                raise trio.BrokenResourceError("the server closed the connection")
-            buffer[at : at + len(piece)] = piece
-            at += len(piece)
+                if not piece:
+                    raise trio.BrokenResourceError("the server closed the connection")
+                buffer[at : at + len(piece)] = piece
+                at += len(piece)
+                patience.deadline = trio.current_time() + silence_seconds_max
         return buffer
 
     async def aclose(self) -> None:
