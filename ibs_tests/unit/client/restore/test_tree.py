@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -18,8 +19,9 @@ from ibs.core.tree import Entry, Extent, Kind
 from ibs.restore.tree.marker import MARKER_NAME
 from ibs.runtime.pool import InlinePool, ThreadPool
 from ibs_tests.support.restores import CLOCK, SNAPSHOT, STORE, MemorySnapshot, MemoryTransport, folder
-from ibs_tests.support.treecmp import tree_differences
+from ibs_tests.support.treecmp import look_at, tree_differences
 from ibs_tests.support.trees import many_files
+from ibs_tests.support.users import public_folder
 
 T = TypeVar("T")
 OWN = {"uid": os.geteuid(), "gid": os.getegid()}
@@ -135,3 +137,22 @@ async def test_the_target_itself_gets_the_metadata_of_the_root(tmp_path: Path) -
     await run_restore(snapshot.transport(), plan(tmp_path / "t"), pool=InlinePool(), clock=CLOCK)
     found = (tmp_path / "t").stat()
     assert (found.st_mode & 0o777, found.st_mtime_ns) == (0o751, 123_456_789_012_345_678)
+
+
+async def test_deeper_than_any_path_the_kernel_takes() -> None:
+    snapshot = MemorySnapshot()
+    entries, path = [folder(b"")], b""
+    for number in range(1300):
+        path = path + b"/folder" if path else b"folder"
+        entries.append(folder(path, mode=0o755 if number % 2 else 0o500))
+    entries.append(
+        Entry(path=path + b"/leaf", kind=Kind.FILE, mode=0o640, size=6, extents=snapshot.extents(b"bottom"), **OWN)
+    )
+    snapshot.add_tree("a.tree", entries)
+    with public_folder() as target:
+        await run_restore(snapshot.transport(), plan(target), pool=ThreadPool(), clock=CLOCK)
+        found = look_at(str(target)).entries
+        subprocess.run(["chmod", "-R", "u+w", target], check=True)
+    assert set(found) == {entry.path for entry in entries}
+    assert all(found[entry.path].mode == entry.mode for entry in entries)
+    assert all(found[entry.path].mtime_ns == entry.mtime_ns for entry in entries)
