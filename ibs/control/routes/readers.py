@@ -8,6 +8,7 @@ from ibs.control.routes.sessions import datastore_path
 from ibs.control.routing import OCTETS, Call, Octets, Routes, authenticated
 from ibs.core import limits
 from ibs.core.access import Privilege
+from ibs.core.names import Namespace, SnapshotName
 from ibs.engine.readers import Reader
 from ibs.errors import UsageError
 from ibs.wire.reader import ReaderClose, ReaderOpen, ReaderOpened
@@ -24,14 +25,18 @@ def _reader(call: Call) -> Reader:
 @routes.route(
     "POST",
     "/datastores/{store}/readers",
-    access=authenticated("Datastore.Reader on the namespace that the body names, or ownership of the group"),
+    access=authenticated(
+        "Datastore.Reader on the snapshot's namespace, or Datastore.Backup and ownership of the group"
+    ),
     body=ReaderOpen,
     answer=ReaderOpened,
 )
 async def reader_open(call: Call) -> ReaderOpened:
     """Open a snapshot for reading."""
     request: ReaderOpen = call.body
-    space = datastore_path(call.path["store"], request.namespace)
+    # The name may hold a namespace, and then that is the one that is opened: rights count there, nowhere else.
+    name = SnapshotName.parse(request.snapshot, Namespace.parse(request.namespace))
+    space = datastore_path(call.path["store"], str(name.namespace))
     everything = call.context.access.allows(call.principal, Privilege.DATASTORE_READ, space)
     if not everything:
         call.context.access.require(call.principal, Privilege.DATASTORE_BACKUP, space)
