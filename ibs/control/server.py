@@ -35,13 +35,10 @@ async def serve(context: ServerContext, *, task_status: trio.TaskStatus[Address]
         planes={frames.ALPN: partial(serve_plane, context)},
         on_refused=lambda reason: _log.warning("connection refused", reason=reason),
     )
-    # The owner of the listener: it reports the bound address and then runs to the end.
-    async with trio.open_nursery() as nursery:  # noqa: TID251 - see above
-        try:
-            bound: Address = await nursery.start(partial(listener.serve, wanted, stop=context.api_stopping))
-        except OSError as error:
-            raise UnavailableError(
-                f"cannot listen on {wanted.host}:{wanted.port}: {error.strerror or error}",
-                hint="stop what uses the port, or choose another with --listen",
-            ) from error
-        task_status.started(bound)
+    try:
+        await listener.serve(wanted, stop=context.api_stopping, task_status=task_status)
+    except OSError as error:
+        raise UnavailableError(
+            f"cannot listen on {wanted.host}:{wanted.port}: {error.strerror or error}",
+            hint="stop what uses the port, or choose another with --listen",
+        ) from error

@@ -25,6 +25,7 @@ from ibs.core.access import AclRule, Privilege, allowed
 from ibs.errors import NotAuthenticated, NotFoundError, SessionLost
 from ibs.security import tls
 from ibs.security.access import Principal
+from ibs.services.context import Endpoint
 from ibs.wire.common import Wire
 from ibs.wire.datastore import DatastoreStats, DatastoreView, GroupView, ProbeResult, SnapshotView, VerifyReport
 from ibs.wire.reader import ReaderOpened
@@ -121,14 +122,23 @@ class Recorder:
 
         async def method(*arguments: Any, **named: Any) -> Any:
             await trio.lowlevel.checkpoint()
-            self.asked.append((name, *arguments, *named.values()))
             answer = self.answers[name]
             answer = await answer(*arguments, **named) if callable(answer) else answer
+            self.asked.append((name, *arguments, *named.values()))
             if isinstance(answer, Exception):
                 raise answer
             return answer
 
         return method
+
+
+class FakeSession(Recorder):
+    """A write session; counts the data connections that ended."""
+
+    peers_lost = 0
+
+    def lose_peer(self) -> None:
+        self.peers_lost += 1
 
 
 class Desk(Recorder):
@@ -168,7 +178,12 @@ class FakeContext:
 
     asked: list[tuple[Any, ...]] = field(default_factory=list)
     access: FakeAccess = field(default_factory=FakeAccess)
-    settings: Any = field(default_factory=lambda: SimpleNamespace(fault_injection=True))
+    settings: Any = field(
+        default_factory=lambda: SimpleNamespace(fault_injection=True, listen_host="127.0.0.1", listen_port=0)
+    )
+    endpoint: Endpoint = field(default_factory=Endpoint)
+    api_stopping: trio.Event = field(default_factory=trio.Event)
+    tls: ssl.SSLContext | None = None
 
     def __post_init__(self) -> None:
         async def commit(_name: str, auth_id: str, _request: Any) -> CommitResult:
@@ -191,7 +206,7 @@ class FakeContext:
         octets = {"base_index": b"index", "base_available": b"\1", "resumed_ids": b"", "base_chunk": b"blob"}
         session = octets | {"send_body": 2, "append": None, "close_archive": sample(ArchiveClosed)}
         session |= {"put_blob": None, "report": None, "abort": None}
-        self.session = Recorder(self.asked, session)
+        self.session = FakeSession(self.asked, session)
         desk = {"open": sample(SessionOpened), "commit": commit}
         self.sessions = Desk(SESSION, self.session, self.asked, desk)
         self.reader = Recorder(self.asked, {"file": b"content", "fetch": [b"one", b"two"]})
