@@ -22,7 +22,7 @@ from ibs.cli.client.connection import (
 )
 from ibs.cli.common import run
 from ibs.cli.follow import end, progress_bar
-from ibs.cli.output import Output, OutputOption, print_json, print_warning, say
+from ibs.cli.output import Output, OutputOption, print_json, print_note, print_warning, say
 from ibs.client.restore.plan import RestoreOutcome, RestorePlan, RestoreProgress, overwrite_rule
 from ibs.client.restore.run import run_restore
 from ibs.client.transport import HttpRestoreTransport
@@ -95,7 +95,12 @@ class _Shown:
 
 def _tell(outcome: RestoreOutcome, output: Output, *, quiet: bool) -> None:
     for line in outcome.lines:
-        print_warning(line)
+        # A line begins with its severity: a note must not look like a warning, nor a warning be called one twice.
+        severity, _, text = line.partition(": ")
+        if severity == "note":
+            print_note(text)
+        else:
+            print_warning(text if severity == "warning" else line)
     if quiet:
         return
     if output is Output.JSON:
