@@ -63,7 +63,11 @@ def test_nothing_is_overwritten_unless_asked(restores: Restores) -> None:
 
 
 def test_every_line_says_once_how_serious_it_is(restores: Restores) -> None:
-    lines = ("lost: chunk not found: 1 entry (a)", "warning: owner could not be set: 1 entry (b)", "note: was there: 1 (c)")
+    lines = (
+        "lost: chunk not found: 1 entry (a)",
+        "warning: owner could not be set: 1 entry (b)",
+        "note: was there: 1 (c)",
+    )
     restores.result = outcome(status="WARNING", warnings=2, lines=lines)
     done = invoke(root, "restore", "host/a", "etc.tree", "/tmp/t", "-o", "json")
     assert done.stderr.splitlines() == [
