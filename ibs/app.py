@@ -177,6 +177,7 @@ async def _base(settings: Settings, clock: SystemClock, pool: ThreadPool, bus: B
         publish=bus.publish,
         server_uuid=catalog.server_uuid,
         signing_seed=secrets.signing_seed,
+        own_folders=[str(folder) for folder in (settings.state_dir, settings.log_dir) if folder is not None],
     )
     datastores = Datastores(catalog.datastores, parts)
     return _Base(settings, clock, pool, bus, catalog, secrets, certificate, access, identities, tasks, datastores)

@@ -94,13 +94,17 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VerifyState(msgspec.Struct, frozen=True, kw_only=True):
-    """Outcome of the last verification. `chunks` is how many were checked."""
+    """Outcome of the last verification. `chunks` and `bytes` are what was checked; `proof` the levels reached."""
 
     result: Line
     time: Line
     upid: Line = ""
     chunks: Count = 0
     first_failure: Annotated[str, msgspec.Meta(max_length=limits.STATE_BYTES_MAX)] = ""
+    # Later additions; absent where an earlier writer left them out, and then not written either.
+    bytes: Count | msgspec.UnsetType = msgspec.UNSET
+    duration_seconds: Annotated[float, msgspec.Meta(ge=0)] | msgspec.UnsetType = msgspec.UNSET
+    proof: Annotated[list[Line], msgspec.Meta(max_length=limits.MANIFEST_BLOBS_MAX)] | msgspec.UnsetType = msgspec.UNSET
 
 
 class SnapshotState(msgspec.Struct, frozen=True, kw_only=True):

@@ -43,6 +43,8 @@ class Parts:
     keys: KeyRegistry = no_keys
     entropy: Callable[[int], bytes] = os.urandom
     options: Options = field(default_factory=Options)
+    own_folders: Sequence[str] = ()
+    """State and logs of the server: no datastore may lie in them or hold them."""
 
 
 OPENING = "it is being opened"
@@ -154,7 +156,7 @@ class Datastores:
             if name in self._entries:
                 raise ConflictError(f"datastore {name} exists already", hint="choose another name")
             others = await self._records.list()
-            warnings = await self._parts.pool.disk(check_place, path, others)
+            warnings = await self._parts.pool.disk(check_place, path, others, self._parts.own_folders)
             path = os.path.normpath(path)  # noqa: ASYNC240 - looks at the text only
             record = DatastoreRecord(name, path, str(uuid.UUID(bytes=self._parts.entropy(16), version=4)), comment)
             # The record first: a crash in between leaves a datastore that is offline and can be removed, while a

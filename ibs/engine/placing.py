@@ -19,8 +19,12 @@ MOUNTINFO = "/proc/self/mountinfo"
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
-def check_place(path: str, others: Sequence[DatastoreRecord], *, mountinfo: str = MOUNTINFO) -> list[str]:
+def check_place(
+    path: str, others: Sequence[DatastoreRecord], own: Sequence[str] = (), *, mountinfo: str = MOUNTINFO
+) -> list[str]:
     """Whether a store may be made at `path`; returns what its owner should be warned of.
+
+    `own` are folders of the server itself (state, logs), which a store may neither lie in nor hold.
 
     Raises UsageError for a path that cannot serve, ConflictError naming the store that is in the way.
     """
@@ -29,6 +33,12 @@ def check_place(path: str, others: Sequence[DatastoreRecord], *, mountinfo: str 
     real = os.path.realpath(path)
     if real == "/":
         raise UsageError("the root folder cannot be a datastore", hint="choose an empty folder")
+    for folder in map(os.path.realpath, own):
+        if real == folder or _lies_in(real, folder) or _lies_in(folder, real):
+            raise ConflictError(
+                f"{path} and the server's own folder {folder} would lie in each other",
+                hint="choose a folder of its own",
+            )
     mounts = _mounts(mountinfo)
     for other in others:
         # Both spellings: a store that is offline may have its link or mount elsewhere for now.

@@ -326,6 +326,9 @@ async def _note(datastore: Datastore, name: SnapshotName, report: VerifyReport) 
         upid=report.upid,
         chunks=report.chunks,
         first_failure=report.first_failure,
+        bytes=report.bytes,
+        duration_seconds=report.duration_seconds,
+        proof=report.proof,
     )
     try:
         await datastore.snapshots.set_verify(name, state)

@@ -207,11 +207,11 @@ def _as_report(name: SnapshotName, state: VerifyState) -> VerifyReport:
     return VerifyReport(
         snapshot=str(name),
         started=state.time,
-        duration_seconds=0.0,
+        duration_seconds=state.duration_seconds or 0.0,
         chunks=state.chunks,
-        bytes=0,
+        bytes=state.bytes or 0,
         result=state.result,
-        proof=[],
+        proof=list(state.proof or []),
         first_failure=state.first_failure,
         upid=state.upid,
     )

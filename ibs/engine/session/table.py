@@ -120,10 +120,12 @@ class SessionTable:
             same = other.facts.auth_id == wanted.auth_id
             if not same or idle < limits.SESSION_SUPERSEDE_IDLE_SECONDS:
                 limit = limits.SESSION_SUPERSEDE_IDLE_SECONDS if same else limits.SESSION_IDLE_SECONDS_MAX
+                # A stranger learns neither the task nor, by its name, who backs up.
+                by = f" by task {other.facts.upid or other.session_id}" if same else ""
                 raise BusyError(
-                    f"group {wanted.group} is being backed up by task {other.facts.upid or other.session_id}",
+                    f"group {wanted.group} is being backed up{by}",
                     hint="wait for that backup to end, or stop its task",
-                    upid=other.facts.upid,
+                    upid=other.facts.upid if same else "",
                     retry_after_seconds=math.ceil(max(0.0, limit - idle)),
                 )
             await other.interrupt("superseded by a new backup of the same group")

@@ -15,6 +15,15 @@ from ibs.ports.catalog import DatastoreRecord
 from ibs.storage.local import LocalStore
 
 
+def test_the_servers_own_folders_are_no_place(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    for place in (state, state / "store", tmp_path):
+        with pytest.raises(ConflictError, match="own folder"):
+            check_place(str(place), [], [str(state)])
+    check_place(str(tmp_path / "state-2"), [], [str(state)])
+
+
 def record(path: Path | str) -> DatastoreRecord:
     return DatastoreRecord("old", str(path), "u")
 
