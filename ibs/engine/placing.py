@@ -16,6 +16,7 @@ from ibs.ports.catalog import DatastoreRecord
 from ibs.storage.local import contains_store, find_store_above
 
 MOUNTINFO = "/proc/self/mountinfo"
+_PATH_BYTES_MAX = 4096
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
@@ -28,7 +29,9 @@ def check_place(
 
     Raises UsageError for a path that cannot serve, ConflictError naming the store that is in the way.
     """
-    if not os.path.isabs(path) or "\0" in path:
+    if "\0" in path or len(os.fsencode(path)) >= _PATH_BYTES_MAX or max(map(len, os.fsencode(path).split(b"/"))) > 255:
+        raise UsageError("the path of the datastore is none that a file system takes", hint="choose a shorter path")
+    if not os.path.isabs(path):
         raise UsageError(f"path {path!r} is not absolute", hint="write it from the root, like /srv/backup/store1")
     real = os.path.realpath(path)
     if real == "/":

@@ -15,6 +15,12 @@ from ibs.ports.catalog import DatastoreRecord
 from ibs.storage.local import LocalStore
 
 
+@pytest.mark.parametrize("path", ["/srv/\0", "/srv/" + "x" * 300, "/srv" + "/abc" * 2000])
+def test_paths_that_no_file_system_takes(path: str) -> None:
+    with pytest.raises(UsageError, match="none that a file system takes"):
+        check_place(path, [])
+
+
 def test_the_servers_own_folders_are_no_place(tmp_path: Path) -> None:
     state = tmp_path / "state"
     state.mkdir()
