@@ -98,7 +98,15 @@ class SnapshotFolders:
             if known is not None and known[0] == stamp:
                 self._known.move_to_end(name)
                 return known[1]
-        stored = self._read(name, folder)
+        try:
+            stored = self._read(name, folder)
+        except FormatError as error:
+            if str(name) in error.message:
+                raise
+            raise FormatError(
+                f"snapshot {name} is damaged: {error.message}",
+                hint="restore another snapshot of the group, and see: ironcore-backup verify start STORE",
+            ) from error
         with self._lock:
             self._known[name] = (stamp, stored)
             if len(self._known) > limits.SNAPSHOTS_REMEMBERED:

@@ -110,3 +110,14 @@ async def test_an_owner_exists_only_with_a_snapshot(box: Box, datastore: Datasto
     (Path(box.path) / "ns" / "host" / "web01" / "owner.json").unlink()
     with pytest.raises(FormatError, match=r"no owner\.json"):
         folders.owner(Namespace(), WEB)
+
+
+async def test_a_damaged_manifest_is_told_with_its_snapshot(datastore: Datastore, tmp_path: Path) -> None:
+    result = await backup(datastore, CONTENT)
+    name = SnapshotName.parse(result.snapshot)
+    (path,) = tmp_path.rglob("manifest.json")
+    path.write_bytes(path.read_bytes().replace(b'"sequence": 1', b'"sequence": -1'))
+    datastore.context.folders.forget(name)
+    with pytest.raises(FormatError, match=f"snapshot {result.snapshot} is damaged") as caught:
+        await datastore.snapshots.load(name)
+    assert "verify start" in caught.value.hint
