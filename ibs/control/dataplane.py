@@ -9,15 +9,16 @@ connection ends.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import msgspec
 import trio
 
 from ibs.control.border import internal_error
+from ibs.control.routing import read_ids
 from ibs.core import limits
 from ibs.errors import FormatError, IbsError, NotAuthenticated, UsageError
 from ibs.log import bound, get_logger
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 _HELLO_SECONDS_MAX = 10
 _RECEIVE_BYTES = 1 << 18
-_ID_BYTES = 32
 _log = get_logger("api")
 
 Buffer = bytes | bytearray | memoryview
@@ -156,7 +156,7 @@ async def _hello(context: ServerContext, reader: FrameReader, address: str) -> _
 
         def gone() -> None:
             # A client that goes on is heard again; one that was killed lets its next backup take over at once.
-            with contextlib.suppress(IbsError):
+            with suppress(IbsError):
                 context.sessions.get(hello.session_id, who).lose_peer()
 
         return _Service(who, Op.CHUNKS, receive, gone)
@@ -165,11 +165,20 @@ async def _hello(context: ServerContext, reader: FrameReader, address: str) -> _
 
     async def fetch(request: Request) -> Answer:
         await again()
-        raw = request.payload
-        if not raw or len(raw) % _ID_BYTES:
-            raise UsageError("data plane: the frame is not a list of chunk ids", hint="send ids of 32 bytes each")
-        ids = [bytes(raw[at : at + _ID_BYTES]) for at in range(0, len(raw), _ID_BYTES)]
-        return Op.BLOBS, [*await context.readers.get(hello.reader_id, who).fetch(ids)]
+        ids = read_ids(request.payload)
+        blobs: list[Buffer] = []
+        size = 0
+        stream = context.readers.get(hello.reader_id, who).stream(ids)
+        async with aclosing(cast("AsyncGenerator[bytes]", stream)):
+            async for blob in stream:
+                blobs.append(blob)
+                size += len(blob)
+                if size > limits.FETCH_ANSWER_BYTES_MAX:
+                    raise UsageError(
+                        f"data plane: these chunks take more than {limits.FETCH_ANSWER_BYTES_MAX} bytes",
+                        hint="ask for fewer at once, or over HTTP",
+                    )
+        return Op.BLOBS, blobs
 
     return _Service(who, Op.FETCH, fetch)
 

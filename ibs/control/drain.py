@@ -40,7 +40,8 @@ class Drain:
     async def wait_empty(self, seconds_max: float) -> bool:
         """True when the last request ended within `seconds_max`."""
         with trio.move_on_after(seconds_max):
-            await self._idle.wait()
+            while self._running:
+                await self._idle.wait()
         return self._running == 0
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any, *rest: Any) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 OCTETS = "application/octet-stream"
 NDJSON = "application/x-ndjson"
-PLAIN_TEXT = "text/plain"
+ID_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,3 +179,10 @@ def read_body(route: Route, raw: bytes) -> Any:
         return msgspec.json.decode(raw or b"{}", type=route.body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"the request body is not valid: {error}", hint="see /api/v1/openapi.json") from error
+
+
+def read_ids(raw: bytes | bytearray) -> list[bytes]:
+    """The chunk ids that a fetch asks for. Raises UsageError."""
+    if not 0 < len(raw) <= limits.FETCH_IDS_MAX * ID_BYTES or len(raw) % ID_BYTES:
+        raise UsageError("this is not a list of chunk ids", hint=f"send 1 to {limits.FETCH_IDS_MAX} ids of 32 bytes")
+    return [bytes(raw[at : at + ID_BYTES]) for at in range(0, len(raw), ID_BYTES)]

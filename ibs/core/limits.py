@@ -82,6 +82,10 @@ BODY_BYTES_PER_SECOND_MIN = 4 * KIB
 SEND_PIECE_BYTES = 256 * KIB
 SEND_PIECE_SECONDS_MAX = 60
 """A peer that takes less than one piece in this time is cut off."""
+FETCH_HELD_BYTES = 8 * MIB
+"""So much of an HTTP download is read before it begins, so that what is wrong with it can still be told."""
+FETCH_ANSWER_BYTES_MAX = 32 * MIB
+"""Blobs in one answer of the data plane, which says its length first and therefore holds all of it."""
 PLANE_IDLE_SECONDS_MAX = 600
 """Between two requests of a data-plane connection."""
 PATH_PART_CHARS_MAX = 1024

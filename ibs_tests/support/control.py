@@ -141,6 +141,18 @@ class FakeSession(Recorder):
         self.peers_lost += 1
 
 
+class FakeReader(Recorder):
+    """A reader; `fetch` holds the blobs that `stream` gives one by one, or the error in their place."""
+
+    async def stream(self, ids: Sequence[bytes]) -> AsyncIterator[bytes]:
+        self.asked.append(("fetch", list(ids)))
+        for blob in self.answers["fetch"] if isinstance(self.answers["fetch"], list) else [self.answers["fetch"]]:
+            await trio.lowlevel.checkpoint()
+            if isinstance(blob, Exception):
+                raise blob
+            yield blob
+
+
 class Desk(Recorder):
     """Sessions or readers: one of them exists and belongs to OWNER."""
 
@@ -209,7 +221,7 @@ class FakeContext:
         self.session = FakeSession(self.asked, session)
         desk = {"open": sample(SessionOpened), "commit": commit}
         self.sessions = Desk(SESSION, self.session, self.asked, desk)
-        self.reader = Recorder(self.asked, {"file": b"content", "fetch": [b"one", b"two"]})
+        self.reader = FakeReader(self.asked, {"file": b"content", "fetch": [b"one", b"two"]})
         self.readers = Desk(READER, self.reader, self.asked, {"open": sample(ReaderOpened), "close": close})
         self.tasks = FakeTasks(self.asked, {"list": [sample(TaskView)], "stop": None})
         people = {"users": [sample(UserView)], "create_user": sample(UserView), "tokens": [sample(TokenView)]}

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import cast
 
 from ibs.control.routes.sessions import datastore_path
-from ibs.control.routing import OCTETS, Call, Octets, Routes, authenticated
+from ibs.control.routing import ID_BYTES, OCTETS, Call, Octets, Routes, authenticated, read_ids
 from ibs.core import limits
 from ibs.core.access import Privilege
 from ibs.core.names import Namespace, SnapshotName
 from ibs.engine.readers import Reader
-from ibs.errors import UsageError
 from ibs.wire.reader import ReaderClose, ReaderOpen, ReaderOpened
 
 routes = Routes("readers")
 _OWN = authenticated("only the identity that opened the reader")
-_ID_BYTES = 32
 
 
 def _reader(call: Call) -> Reader:
@@ -55,22 +55,34 @@ async def reader_file(call: Call) -> bytes:
     access=_OWN,
     body=OCTETS,
     answer=OCTETS,
-    body_bytes_max=limits.FETCH_IDS_MAX * _ID_BYTES,
+    body_bytes_max=limits.FETCH_IDS_MAX * ID_BYTES,
 )
 async def reader_fetch(call: Call) -> Octets:
     """Fetch chunks: the body is their 32-byte ids, the answer their blobs in the same order."""
-    raw: bytes = call.body
-    if not raw or len(raw) % _ID_BYTES:
-        raise UsageError(
-            "the body is not a list of chunk ids", hint=f"send 1 to {limits.FETCH_IDS_MAX} ids of 32 bytes"
-        )
-    blobs = await _reader(call).fetch([raw[at : at + _ID_BYTES] for at in range(0, len(raw), _ID_BYTES)])
+    stream = cast("AsyncGenerator[bytes]", _reader(call).stream(read_ids(call.body)))
+    held: list[bytes] = []
+    size = 0
+    whole = True
+    try:
+        async for blob in stream:
+            held.append(blob)
+            size += len(blob)
+            if size >= limits.FETCH_HELD_BYTES:
+                whole = False
+                break
+    except BaseException:
+        await stream.aclose()
+        raise
+    return Octets(b"".join(held) if whole else _rest(held, stream))
 
-    async def parts() -> AsyncIterator[bytes]:
-        for blob in blobs:
+
+async def _rest(held: list[bytes], stream: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
+    """What was read already, then the rest as fast as it is taken: a slow peer costs no memory."""
+    async with aclosing(stream):
+        while held:
+            yield held.pop(0)
+        async for blob in stream:
             yield blob
-
-    return Octets(parts())
 
 
 @routes.route("POST", "/readers/{rid}/close", access=_OWN, body=ReaderClose, answer=None)

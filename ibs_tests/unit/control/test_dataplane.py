@@ -228,6 +228,19 @@ async def test_a_list_of_ids_that_is_none(context: FakeContext, payload: bytes) 
         await client.receive(Op.BLOBS)
 
 
+async def test_an_answer_that_would_take_too_much_memory_is_refused(context: FakeContext) -> None:
+    count = limits.FETCH_ANSWER_BYTES_MAX >> 20
+    async with plane(context) as client:
+        await client.hello(CREDENTIAL, reader=READER)
+        await client.receive(Op.READY)
+        context.reader.answers["fetch"] = [bytes(1 << 20)] * count
+        await client.send(Op.FETCH, b"x" * 32)
+        assert len(await client.receive(Op.BLOBS)) == limits.FETCH_ANSWER_BYTES_MAX
+        context.reader.answers["fetch"] = [bytes(1 << 20)] * (count + 1)
+        await client.send(Op.FETCH, b"x" * 32)
+        assert "fewer" in (await client.error("usage")).hint
+
+
 async def test_a_defect_is_one_sentence_and_a_line_in_the_log(
     context: FakeContext, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -48,6 +48,7 @@ async def test_waits_for_the_last_request(nursery: trio.Nursery, autojump_clock:
     assert await asked.drain.wait_empty(5)
     assert asked.drain.running == 0
     nursery.start_soon(asked.request)
+    await trio.testing.wait_all_tasks_blocked()
     assert await asked.drain.wait_empty(5)
 
 

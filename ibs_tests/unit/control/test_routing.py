@@ -6,7 +6,19 @@ from typing import Any
 
 import pytest
 
-from ibs.control.routing import OCTETS, OPEN, Call, Query, Route, Routes, authenticated, needs, read_body, read_query
+from ibs.control.routing import (
+    OCTETS,
+    OPEN,
+    Call,
+    Query,
+    Route,
+    Routes,
+    authenticated,
+    needs,
+    read_body,
+    read_ids,
+    read_query,
+)
 from ibs.core import limits
 from ibs.core.access import Privilege
 from ibs.errors import UsageError
@@ -108,3 +120,11 @@ def test_bodies_that_are_refused_name_the_place(raw: bytes, place: str) -> None:
     with pytest.raises(UsageError, match="the request body is not valid") as refused:
         read_body(declare(body=ArchiveClose), raw)
     assert place in refused.value.message
+
+
+def test_ids() -> None:
+    assert read_ids(b"a" * 32 + b"b" * 32) == [b"a" * 32, b"b" * 32]
+    assert len(read_ids(bytearray(32 * limits.FETCH_IDS_MAX))) == limits.FETCH_IDS_MAX
+    for size in (0, 1, 31, 33, 32 * (limits.FETCH_IDS_MAX + 1)):
+        with pytest.raises(UsageError):
+            read_ids(bytes(size))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import pytest
 
 from ibs.core import limits
-from ibs.errors import ChunkNotFound
+from ibs.errors import ChunkNotFound, CorruptChunk
 from ibs.wire.reader import ReaderClose, ReaderOpen
 from ibs_tests.support.control import OWNER, READER, FakeContext, Served
 
@@ -51,6 +52,19 @@ async def test_a_missing_chunk_is_an_error_and_no_half_answer(ask: Any, context:
     context.reader.answers["fetch"] = ChunkNotFound("ab" * 32, snapshot="host/a")
     body = (await ask("POST", f"/readers/{READER}/chunks", 404, content=bytes(32))).json()
     assert (body["code"], body["details"]["snapshot"]) == ("chunk-not-found", "host/a")
+
+
+async def test_a_large_download_is_not_held_in_memory(ask: Any, context: FakeContext) -> None:
+    """It comes whole; what is wrong with its beginning is told, what goes wrong later cuts it short."""
+    blob = bytes(1 << 20)
+    context.reader.answers["fetch"] = [blob] * 20
+    assert len((await ask("POST", f"/readers/{READER}/chunks", content=bytes(32))).content) == 20 << 20
+    context.reader.answers["fetch"] = [blob, CorruptChunk("ab", "digest")]
+    body = (await ask("POST", f"/readers/{READER}/chunks", 500, content=bytes(32))).json()
+    assert body["code"] == "corrupt"
+    context.reader.answers["fetch"] = [blob] * 20 + [CorruptChunk("ab", "digest")]
+    with pytest.raises(httpx.RemoteProtocolError):
+        await ask("POST", f"/readers/{READER}/chunks", content=bytes(32))
 
 
 async def test_close(ask: Any, context: FakeContext) -> None:
