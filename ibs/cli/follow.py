@@ -68,8 +68,9 @@ async def follow_task(api: ApiClient, upid: str, output: Output, *, detach: bool
         return ExitStatus.OK
     try:
         task = await _followed(api, upid, output)
-    except trio.Cancelled:
-        print_note(f"the task goes on; see: ironcore-backup task log {upid} --follow")
+    except (trio.Cancelled, BaseExceptionGroup) as ending:
+        if isinstance(ending, trio.Cancelled) or ending.subgroup(trio.Cancelled) is not None:
+            print_note(f"the task goes on; see: ironcore-backup task log {upid} --follow")
         raise
     if output is Output.JSON:
         print_json(task)
