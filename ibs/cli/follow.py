@@ -27,6 +27,7 @@ from rich.text import Text
 
 from ibs.cli.output import Output, harmless, print_json, print_note, print_warning, say
 from ibs.client.http import ApiClient
+from ibs.core import limits
 from ibs.errors import ExitStatus, ServerUnreachable
 from ibs.wire.system import TaskLogLine, TaskView
 
@@ -78,27 +79,30 @@ async def follow_task(api: ApiClient, upid: str, output: Output, *, detach: bool
 
 
 async def _followed(api: ApiClient, upid: str, output: Output) -> TaskView:
-    """The ended task."""
-    seen = 0
+    """The ended task. Raises ServerUnreachable when the connection keeps breaking without a new line."""
+    seen, cuts = 0, 0
     with progress_bar(upid.split(":")[6] if upid.count(":") > 6 else "task") as bar:
         shown = bar.add_task("", total=None, note="")
         while True:
+            before, cut = seen, None
             async with trio.open_nursery() as nursery:  # noqa: TID251 - the poller lives as long as the log is followed
                 nursery.start_soon(_poll, api, upid, bar, shown)
                 try:
-                    params = {"follow": 1, "from": seen}
-                    lines = api.lines(f"/tasks/{upid}/log", TaskLogLine, params=params)
+                    lines = api.lines(f"/tasks/{upid}/log", TaskLogLine, params={"follow": 1, "from": seen})
                     async with aclosing(cast(AsyncGenerator[TaskLogLine], lines)):
                         async for line in lines:
                             seen = line.n + 1
                             if output is Output.TEXT:
                                 _print_line(bar, line)
-                except ServerUnreachable:
-                    pass  # asking for the task tells whether the server is gone or only the connection
+                except ServerUnreachable as error:
+                    cut = error  # asking for the task tells whether the server is gone or only the connection
                 nursery.cancel_scope.cancel()
             task = await api.get(f"/tasks/{upid}", TaskView)
-            if task.state in _ENDED:
+            if cut is None and task.state in _ENDED:
                 return task
+            cuts = cuts + 1 if cut is not None and seen == before else 0
+            if cut is not None and cuts >= limits.HTTP_TRIES_MAX:
+                raise cut
             await trio.sleep(_POLL_SECONDS)
 
 

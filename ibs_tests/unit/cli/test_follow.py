@@ -77,6 +77,21 @@ async def test_a_broken_connection_is_taken_up_again_after_the_last_line(
     assert [sent["from"] for method, _path, sent in api.asked if method == "LINES"] == [0, 2]
 
 
+async def test_the_rest_of_the_log_comes_although_the_task_ended_meanwhile(
+    autojump_clock: trio.testing.MockClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut = [line(0, "one"), ServerUnreachable("the connection broke")]
+    api = api_with(in_turn(cut, [line(1, "TASK OK")]), task("OK"))
+    assert await follow_task(api, UPID, Output.TEXT, detach=False) == 0
+    assert capsys.readouterr().out.splitlines() == ["one", "TASK OK"]
+
+
+async def test_a_log_that_keeps_breaking_is_given_up(autojump_clock: trio.testing.MockClock) -> None:
+    api = api_with([ServerUnreachable("the connection broke")], task("running"))
+    with pytest.raises(ServerUnreachable):
+        await follow_task(api, UPID, Output.TEXT, detach=False)
+
+
 async def test_a_server_that_is_gone_is_told(autojump_clock: trio.testing.MockClock) -> None:
     gone = ServerUnreachable("no answer")
     api = api_with([line(0, "one"), gone], gone)
