@@ -159,6 +159,10 @@ class HttpBackupTransport:
         """See the port."""
         await self._api.delete(self._session, params={"reason": reason[: limits.MESSAGE_CHARS_MAX]})
 
+    async def discard(self, reason: str) -> None:
+        """Give the session up for good: the server removes soon what it delivered. Raises as `abort` does."""
+        await self._api.delete(self._session, params={"reason": reason[: limits.MESSAGE_CHARS_MAX], "discard": 1})
+
 
 class HttpRestoreTransport:
     """`ports.transport.RestoreTransport` to a server. One reader; an async context manager."""

@@ -138,11 +138,15 @@ async def session_commit(call: Call) -> CommitResult:
     "/sessions/{sid}",
     access=_OWN,
     answer=None,
-    query=[Query("reason", doc="why, for the task log")],
+    query=[
+        Query("reason", doc="why, for the task log"),
+        Query("discard", "boolean", False, doc="nobody will resume it: remove what it delivered soon"),
+    ],
 )
 async def session_abort(call: Call) -> None:
-    """Give a session up; what was delivered is kept for a resumption."""
-    await _session(call).abort(call.query["reason"] or "given up by the client")
+    """Give a session up; what was delivered is kept for a resumption, unless it is to be discarded."""
+    reason = call.query["reason"] or "given up by the client"
+    await _session(call).abort(reason, discard=call.query["discard"])
 
 
 def chunk_id_of(text: str) -> bytes:

@@ -49,6 +49,8 @@ class WriteSession:
         self.opened = ready.opened
         self.state = SessionState.OPEN
         self.reason = ""
+        self.keep = True
+        """Whether what was delivered waits for a resumption when the session ends without a snapshot."""
         self.left: SessionFacts | None = None
         self.touched = context.clock.monotonic()
         self._context = context
@@ -285,9 +287,13 @@ class WriteSession:
             self.facts, dict(self._indexes), dict(self._blobs), self._ingest.new_chunks, self._ingest.new_bytes
         )
 
-    async def abort(self, reason: str) -> None:
-        """Give the session up; what was delivered is kept for a resumption. Raises ConflictError when committed."""
+    async def abort(self, reason: str, *, discard: bool = False) -> None:
+        """Give the session up; what was delivered is kept for a resumption, unless it is to be discarded.
+
+        Raises ConflictError when committed.
+        """
         self._require_open()
+        self.keep = not discard
         await self.interrupt(reason or "given up by the client", status="CANCELLED")
 
     async def interrupt(self, reason: str, *, status: str = "FAILED") -> None:

@@ -141,7 +141,8 @@ class SessionTable:
             while len(self._finished) > limits.SESSIONS_FINISHED_KEPT:
                 self._finished.popitem(last=False)
         else:
-            self._interrupted[session.session_id] = Interrupted(session.facts, now, session.reason)
+            since = now if session.keep else -math.inf  # nobody wants it resumed: the next expiry discards it
+            self._interrupted[session.session_id] = Interrupted(session.facts, since, session.reason)
 
     # --- use ---
 

@@ -125,6 +125,7 @@ async def test_a_backup_uses_each_route_once() -> None:
         await transport.report(StageReport(files=3))
         assert await transport.commit(CommitRequest(manifest="{}")) == RESULT
         await transport.abort("no & more")
+        await transport.discard("only a measurement")
     assert [(method, path) for method, path, _ in server.asked] == [
         ("POST", "/datastores/main/sessions"),
         ("GET", "/sessions/s1/base/a.tree"),
@@ -137,6 +138,7 @@ async def test_a_backup_uses_each_route_once() -> None:
         ("POST", "/sessions/s1/report"),
         ("POST", "/sessions/s1/commit"),
         ("DELETE", "/sessions/s1?reason=no+%26+more"),
+        ("DELETE", "/sessions/s1?reason=only+a+measurement&discard=1"),
     ]
     assert msgspec.json.decode(server.asked[0][2], type=SessionOpen) == request
     assert server.asked[5][2] == b"records"

@@ -68,9 +68,11 @@ async def test_report_commit_and_abort(ask: Any, context: FakeContext) -> None:
     await ask("POST", f"/sessions/{SESSION}/commit", json={"manifest": "{}"})
     assert context.asked[-1] == ("commit", SESSION, OWNER, CommitRequest(manifest="{}"))
     await ask("DELETE", f"/sessions/{SESSION}?reason=enough", 204)
-    assert context.asked[-1] == ("abort", "enough")
+    assert context.asked[-1] == ("abort", "enough", False)
     await ask("DELETE", f"/sessions/{SESSION}", 204)
-    assert context.asked[-1] == ("abort", "given up by the client")
+    assert context.asked[-1] == ("abort", "given up by the client", False)
+    await ask("DELETE", f"/sessions/{SESSION}?discard=1", 204)
+    assert context.asked[-1] == ("abort", "given up by the client", True)
 
 
 async def test_bodies_have_their_own_bounds(ask: Any, context: FakeContext) -> None:

@@ -94,6 +94,15 @@ async def test_sessions_are_limited(datastore: Datastore, monkeypatch: pytest.Mo
     await start(datastore, group="host/h9")
 
 
+async def test_what_nobody_will_resume_goes_at_the_next_expiry(datastore: Datastore) -> None:
+    kept, given_up = [await start(datastore, group=f"host/h{number}") for number in range(2)]
+    for writer, discard in ((kept, False), (given_up, True)):
+        await writer.send(b"chunk of " + writer.session.session_id.encode())
+        await writer.session.abort("done", discard=discard)
+    await datastore.sessions.expire()
+    assert list(datastore.sessions.interrupted_sessions) == [kept.session.session_id]
+
+
 async def test_only_the_opener_finds_a_session(datastore: Datastore) -> None:
     writer = await start(datastore)
     session_id = writer.session.session_id
