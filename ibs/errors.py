@@ -13,12 +13,14 @@ border of the adapter that meets them, and never travel further.
     │   ├── FingerprintMismatch             (decryption or signing key)
     │   ├── TlsFingerprintMismatch
     │   ├── SignatureInvalid                a manifest's signature is missing, foreign or broken
+    │   ├── Quarantined                     http 409   a datastore under suspicion takes no changes
     │   └── ConflictError                   http 409   the thing exists, or its state forbids this
     ├── NotFoundError              exit 5  http 404
     │   └── ChunkNotFound
     ├── UnavailableError           exit 6  http 503   busy or unreachable; try again
     │   ├── BusyError
     │   ├── DatastoreOffline
+    │   ├── UnderMaintenance                a datastore is read-only for maintenance
     │   ├── ServerUnreachable
     │   └── SessionLost                     http 410
     ├── FailedError                exit 1  http 500   the work was tried and did not succeed
@@ -174,6 +176,22 @@ class SignatureInvalid(RefusedError):
     default_hint = "do not restore from this snapshot unless you know why; verify it, or take another one"
 
 
+class Quarantined(RefusedError):
+    """The datastore is quarantined: nothing in it may change until the cause is known."""
+
+    code = "quarantined"
+    http_status = 409
+
+    def __init__(self, store: str, reason: str, use: str) -> None:
+        """`use` completes `it takes no …`."""
+        super().__init__(
+            f"datastore {store} is quarantined{f' ({reason})' if reason else ''}: it takes no {use}",
+            hint=f"find the cause, then: ironcore-backup datastore release {store} --cause TEXT",
+            store=store,
+            reason=reason,
+        )
+
+
 class ConflictError(RefusedError):
     """The thing exists already, or its present state forbids this."""
 
@@ -224,10 +242,25 @@ class DatastoreOffline(UnavailableError):
 
     code = "offline"
 
-    def __init__(self, store: str, reason: str) -> None:
+    def __init__(self, store: str, reason: str, *, hint: str = "") -> None:
         super().__init__(
             f"datastore {store} is offline: {reason}",
-            hint=f"cure the cause, then run: ironcore-backup datastore probe {store}",
+            hint=hint or f"cure the cause, then run: ironcore-backup datastore probe {store}",
+            store=store,
+            reason=reason,
+        )
+
+
+class UnderMaintenance(UnavailableError):
+    """The datastore is read-only for maintenance."""
+
+    code = "maintenance"
+
+    def __init__(self, store: str, reason: str, use: str) -> None:
+        """`reason` is a clause that begins `in maintenance`; `use` completes `it takes no …`."""
+        super().__init__(
+            f"datastore {store} is read-only, {reason}; it takes no {use}",
+            hint=f"wait for its end, or end it: ironcore-backup datastore maintenance {store} off",
             store=store,
             reason=reason,
         )

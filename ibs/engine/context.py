@@ -17,6 +17,7 @@ from ibs.core.events import Event, EventSource, JsonScalar, Severity
 from ibs.core.names import Group, Namespace
 from ibs.engine.folders import SnapshotFolders
 from ibs.engine.leases import LeaseBook
+from ibs.engine.modes import Modes
 from ibs.engine.session.pins import PinGate
 from ibs.ports.catalog import KeyRegistry
 from ibs.ports.clock import Clock
@@ -66,6 +67,7 @@ class StoreContext:
     locks: GroupLocks = field(default_factory=GroupLocks)
     decoders: Decoders = field(default_factory=Decoders)
     leases: LeaseBook = field(default_factory=LeaseBook)
+    modes: Modes = field(default_factory=Modes)
 
     def new_id(self) -> str:
         """A fresh, unguessable name for a session or reader: 32 hex digits."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ibs.core.names import Namespace, SnapshotName
 from ibs.engine.context import StoreContext
+from ibs.engine.modes import Mode
 from ibs.engine.readers import ReaderTable
 from ibs.engine.session.discard import Discarded, find_unreferenced
 from ibs.engine.session.table import SessionTable
@@ -28,6 +29,15 @@ class Datastore:
         self.snapshots = SnapshotCatalog(context)
         self.sessions = SessionTable(context)
         self.readers = ReaderTable(context)
+
+    @property
+    def status(self) -> tuple[str, str]:
+        """`online`, `read-only`, `quarantined` or `offline`, and why. What the disk refuses comes before its mode."""
+        status, reason = self.store.status
+        modes = self.context.modes
+        if status == "online" and modes.mode is not Mode.NORMAL:
+            return modes.mode.value, modes.reason
+        return status, reason
 
     async def recover(self) -> None:
         """Call once after opening, before anything else: sessions of the last run become interrupted, leases go."""
@@ -56,7 +66,8 @@ class Datastore:
         groups, snapshots, plain = self._totals()
         return DatastoreStats(
             name=self.name,
-            status=self.store.status[0],
+            status=self.status[0],
+            mode=self.context.modes.mode.value,
             bytes_total=space.bytes_total,
             bytes_free=space.bytes_free,
             inodes_total=space.inodes_total,

@@ -23,6 +23,7 @@ from ibs.core.names import Namespace, SnapshotName, format_time
 from ibs.engine.context import StoreContext
 from ibs.engine.folders import StoredSnapshot
 from ibs.engine.leases import Lease, LeaseRecord
+from ibs.engine.modes import Use
 from ibs.errors import (
     BusyError,
     ChunkNotFound,
@@ -238,9 +239,10 @@ class ReaderTable:
         """Take a read lease on a snapshot (without a time: the group's newest); the answer is `.opened`.
 
         Without `everything` only on groups the identity owns. Raises NotFoundError (also for a group of others),
-        BusyError, FormatError, NoSpace, DatastoreOffline.
+        BusyError, FormatError, NoSpace, DatastoreOffline (also for maintenance).
         """
         name = SnapshotName.parse(request.snapshot, Namespace.parse(request.namespace))
+        self._context.modes.require(Use.READ)
         if self._closing:
             raise BusyError(self._closing)
         if len(self._readers) + self._opening >= limits.READERS_PER_STORE_MAX:
@@ -270,6 +272,9 @@ class ReaderTable:
             )
             if self._closing:  # the datastore is being closed since; the lease goes when it is opened next
                 raise BusyError(self._closing)
+            if not self._context.modes.allows(Use.READ):
+                await self._context.pool.disk(lease.release)
+                self._context.modes.require(Use.READ)
             reader = Reader(self._context, auth_id, stored, lease, opened, observer=observer)
             self._readers[reader.reader_id] = reader
             return reader
@@ -342,6 +347,10 @@ class ReaderTable:
     async def close(self, reason: str = "the server stops") -> None:
         """End every reader and take no new ones. Call before the store is closed."""
         self._closing = f"datastore {self._context.name} takes no readers: {reason}"
+        await self.end_all(reason)
+
+    async def end_all(self, reason: str) -> None:
+        """End every reader; new ones may be opened."""
         for reader in self.readers:
             self._readers.pop(reader.reader_id, None)
             with contextlib.suppress(IbsError):  # a lease that stays behind goes when the store is opened next

@@ -12,9 +12,10 @@ class DatastoreCreate(Wire, frozen=True, kw_only=True):
 
 
 class DatastoreView(Wire, frozen=True, kw_only=True):
-    """`status` is `online`, `offline` or `read-only`; `reason` says why when not online.
+    """`status` is `online`, `offline`, `read-only` or `quarantined`; `reason` says why when not online.
 
-    `warnings` is filled by create only: what its owner should know about the place.
+    `mode` is `normal`, `quarantined`, `read-only` or `offline`: what people hold it to, as far as is known.
+    `warnings` is what its owner should know about what was just done: the place of a new one, a mode not noted.
     """
 
     name: str
@@ -27,6 +28,25 @@ class DatastoreView(Wire, frozen=True, kw_only=True):
     bytes_free: int = 0
     snapshots: int = 0
     warnings: list[str] = []
+    mode: str = "normal"
+
+
+class QuarantineRequest(Wire, frozen=True, kw_only=True):
+    reason: str = ""
+
+
+class ReleaseRequest(Wire, frozen=True, kw_only=True):
+    """`cause`: what was found to have gone wrong."""
+
+    cause: str
+
+
+class MaintenanceRequest(Wire, frozen=True, kw_only=True):
+    """`mode` is `read-only`, `offline` or `off`. Work under way may go on for `drain_seconds`, then it is ended."""
+
+    mode: str
+    reason: str = ""
+    drain_seconds: int | None = None
 
 
 class ProbeCheck(Wire, frozen=True, kw_only=True):
@@ -42,6 +62,7 @@ class ProbeResult(Wire, frozen=True, kw_only=True):
     status: str
     reason: str = ""
     checks: list[ProbeCheck]
+    mode: str = "normal"
 
 
 class DatastoreStats(Wire, frozen=True, kw_only=True):
@@ -64,6 +85,7 @@ class DatastoreStats(Wire, frozen=True, kw_only=True):
     dedup_ratio: float
     open_sessions: int
     interrupted_sessions: int
+    mode: str = "normal"
 
 
 class ArchiveView(Wire, frozen=True, kw_only=True):

@@ -17,6 +17,8 @@ WORDED: dict[type[IbsError], tuple[object, ...]] = {
     errors.TlsFingerprintMismatch: ("backup2:8007", "aa:bb", "cc:dd"),
     errors.ChunkNotFound: ("00ff",),
     errors.DatastoreOffline: ("main", "not mounted"),
+    errors.Quarantined: ("main", "a disk lies", "new backups"),
+    errors.UnderMaintenance: ("main", "in maintenance since 2026-11-22T19:00:00Z by root@ibs", "new backups"),
     errors.NoSpace: ("/srv/main", "inodes"),
     errors.CorruptChunk: ("00ff", "stored bytes do not match their digest"),
     errors.DestinationNotWritable: ("/restore", "read-only file system"),

@@ -19,10 +19,11 @@ from ibs.core.events import EventSource, Severity
 from ibs.core.ids import digest
 from ibs.core.names import Group, Namespace, SnapshotName
 from ibs.engine.context import StoreContext
+from ibs.engine.modes import Use
 from ibs.engine.references import facts_of, of_snapshot
 from ibs.engine.session.discard import Discarded, discard_received, discard_session, settle
 from ibs.engine.session.facts import SessionFacts, SessionObserver, SessionState, is_session_id
-from ibs.engine.session.opening import Wanted, check_request, prepare
+from ibs.engine.session.opening import Prepared, Wanted, check_request, prepare
 from ibs.engine.session.session import WriteSession
 from ibs.errors import BusyError, DatastoreReadOnly, FormatError, IbsError, NoSpace, NotFoundError, SessionLost
 from ibs.wire.session import CommitRequest, CommitResult, SessionOpen
@@ -65,9 +66,11 @@ class SessionTable:
     ) -> WriteSession:
         """Open a session for an identity that may back up to the namespace; its answer is `.opened`.
 
-        Raises UsageError, KeyNotRegistered, RefusedError (group of another), BusyError, NoSpace, DatastoreOffline.
-        *Cancellation*: no session is open then; a folder already made is interrupted like any other.
+        Raises UsageError, KeyNotRegistered, RefusedError (group of another), BusyError, NoSpace, DatastoreOffline,
+        Quarantined, UnderMaintenance. *Cancellation*: no session is open then; a folder already made is interrupted
+        like any other.
         """
+        self._context.modes.require(Use.WRITE)
         if self._closing:
             raise BusyError(self._closing)
         wanted = await check_request(self._context, auth_id, request, upid)
@@ -102,11 +105,22 @@ class SessionTable:
             raise
         if self._closing:  # the datastore is being closed since; what is on disk is found at the next opening
             raise BusyError(self._closing)
+        if not self._context.modes.allows(Use.WRITE):
+            raise self._too_late(ready, held)
         # No await from here: a folder on disk and its entry in the table are one step for everybody else.
         self._interrupted.update({session_id: held[session_id] for session_id in ready.left})
         session = WriteSession(self._context, ready, observer=observer, ended=self._on_end)
         self._open[session.session_id] = session
         return session
+
+    def _too_late(self, ready: Prepared, held: dict[str, Interrupted]) -> IbsError:
+        """The mode changed while the session was made: it is interrupted before it began. Returns the refusal."""
+        refusal = self._context.modes.record.refusal(Use.WRITE, self._context.name)
+        now = self._context.clock.monotonic()
+        self._interrupted[ready.facts.session_id] = Interrupted(ready.facts, now, str(refusal))
+        self._interrupted.update({session_id: held[session_id] for session_id in ready.left})
+        ready.pins.release()
+        return refusal or BusyError(f"the mode of datastore {self._context.name} changed just now", hint="try again")
 
     async def _make_way(self, wanted: Wanted) -> None:
         """Leave no open session in the group. Raises BusyError naming the one that is at work."""
@@ -199,6 +213,8 @@ class SessionTable:
             idle = session.idle_seconds(moment)
             if idle > limits.SESSION_IDLE_SECONDS_MAX:
                 await session.interrupt(f"no sign of the client for {int(idle)} seconds")
+        if not self._context.modes.allows(Use.PRUNE):
+            return
         for session_id, one in list(self._interrupted.items()):
             if moment - one.since > limits.INTERRUPTED_SESSION_KEEP_SECONDS:
                 await self._discard_told(session_id)
@@ -218,9 +234,10 @@ class SessionTable:
     async def discard(self, session_id: str) -> Discarded:
         """Remove an interrupted session and those of its chunks that nothing else refers to.
 
-        Raises NotFoundError; FormatError when a reference of the store cannot be read (everything is kept then).
-        *Cancellation*: it stays interrupted, and can be discarded again.
+        Raises NotFoundError; FormatError when a reference of the store cannot be read (everything is kept then);
+        Quarantined, UnderMaintenance. *Cancellation*: it stays interrupted, and can be discarded again.
         """
+        self._context.modes.require(Use.PRUNE)
         one = self._interrupted.pop(session_id, None)
         if one is None:
             raise NotFoundError(f"there is no interrupted session {session_id[:64]}")
@@ -232,6 +249,7 @@ class SessionTable:
 
     async def cleanup(self) -> Discarded:
         """Discard every interrupted session, and received chunks that nothing names. Raises as `discard` does."""
+        self._context.modes.require(Use.PRUNE)
         gone = Discarded()
         for session_id in list(self._interrupted):
             if session_id in self._interrupted:  # a new backup may have taken it over meanwhile
@@ -276,6 +294,10 @@ class SessionTable:
     async def close(self, reason: str = "the server stops") -> None:
         """Interrupt every session and take no new ones. Call before the store is closed."""
         self._closing = f"datastore {self._context.name} takes no backups: {reason}"
+        await self.interrupt_all(reason)
+
+    async def interrupt_all(self, reason: str) -> None:
+        """Interrupt every session, each after a commit in progress; they can be resumed, new ones may be opened."""
         for session in list(self._open.values()):
             await session.stop(reason)
 

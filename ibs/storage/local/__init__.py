@@ -12,12 +12,14 @@ Importable by `engine` and `app`; imports `core`, `ports` and `errors` only. One
     workfolder  folders of sessions and readers                   probe       looking without touching
     durable     syncfs or fsync, and the memory of failure        space       floor and reserve
     gate        who is inside, shard locks                        held        descriptors that the parts share
+    mode        what it may be used for
     files       small file work by descriptor                     trouble     translation of errors
 """
 
 from __future__ import annotations
 
 from ibs.storage.local.layout import group_folder, parse_folder, snapshot_folder
+from ibs.storage.local.mode import peek_mode
 from ibs.storage.local.opening import Options, Recovered
 from ibs.storage.local.probe import Check, Expected, contains_store, find_store_above, probe_path
 from ibs.storage.local.snapshots import SnapshotFiles, Stamp
@@ -38,6 +40,7 @@ __all__ = [
     "find_store_above",
     "group_folder",
     "parse_folder",
+    "peek_mode",
     "probe_path",
     "snapshot_folder",
 ]

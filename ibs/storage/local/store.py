@@ -20,7 +20,7 @@ from itertools import islice
 from ibs.core import limits
 from ibs.errors import DatastoreOffline, UsageError
 from ibs.ports.chunkstore import Address, ChunkInfo, Counts, PutOutcome, Space
-from ibs.storage.local import ownership, probe
+from ibs.storage.local import mode, ownership, probe
 from ibs.storage.local.barrier import Barrier
 from ibs.storage.local.create import create_store
 from ibs.storage.local.discard import Discarder
@@ -223,6 +223,20 @@ class LocalStore:
         if gate.read_only_reason:
             return "read-only", gate.read_only_reason
         return "online", ""
+
+    def read_mode(self) -> bytes:
+        """The record of the datastore's mode; empty when there is none. Raises FormatError."""
+        with self._held.reading("reading its mode"):
+            return mode.read_mode(self._held.folders.meta)
+
+    def write_mode(self, record: bytes) -> None:
+        """Replace it, also in a store that a failed flush made read-only. Raises DatastoreReadOnly, DatastoreOffline.
+
+        *Durability*: durable when it returns.
+        """
+        with self._held.reading("noting its mode"):
+            self.check_owner()
+            self._held.reserve.retrying(lambda: mode.write_mode(self._held.folders.meta, record))
 
     def check_owner(self) -> None:
         """Read the owner record again. Raises DatastoreOffline, and the store stays offline, when it is not ours."""
