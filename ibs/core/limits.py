@@ -203,6 +203,10 @@ STATE_READERS = 2
 STATE_BUSY_SECONDS_MAX = 5.0
 """How long SQLite waits for another process (a copy of the state being taken) before it gives up."""
 COMMENT_CHARS_MAX = 1024
+MODE_DRAIN_SECONDS = 300
+"""How long work under way may go on when a datastore goes into maintenance."""
+MODE_DRAIN_SECONDS_MAX = 86_400
+MODE_END_SECONDS = 30
 MESSAGE_CHARS_MAX = 4096
 INBOX_ROWS_MAX = 10_000
 TASKS_KEPT_MAX = 50_000

@@ -31,6 +31,11 @@ class Datastore:
         self.readers = ReaderTable(context)
 
     @property
+    def in_use(self) -> int:
+        """Sessions, readers and other work under way."""
+        return len(self.sessions.open_sessions) + len(self.readers.readers) + self.context.modes.uses
+
+    @property
     def status(self) -> tuple[str, str]:
         """`online`, `read-only`, `quarantined` or `offline`, and why. What the disk refuses comes before its mode."""
         status, reason = self.store.status

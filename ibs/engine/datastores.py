@@ -15,10 +15,13 @@ import trio
 
 from ibs.core import limits
 from ibs.core.events import Event, EventSource, Severity
-from ibs.core.names import check_name
+from ibs.core.names import check_name, format_time
+from ibs.engine import holding
 from ibs.engine.context import StoreContext
 from ibs.engine.datastore import Datastore
 from ibs.engine.folders import SnapshotFolders
+from ibs.engine.modekeeper import OPENING, Entry, ModeKeeper
+from ibs.engine.modes import Mode, ModeRecord, Modes, Use
 from ibs.engine.placing import check_place
 from ibs.errors import BusyError, ConflictError, DatastoreOffline, IbsError, NotFoundError, UsageError
 from ibs.ports.catalog import DatastoreRecord, DatastoreRecords, KeyRegistry, no_keys
@@ -47,31 +50,14 @@ class Parts:
     """State and logs of the server: no datastore may lie in them or hold them."""
 
 
-OPENING = "it is being opened"
-
-
-@dataclass
-class _Entry:
-    """One configured datastore. `datastore` None: offline, and `reason` says why."""
-
-    record: DatastoreRecord
-    datastore: Datastore | None = None
-    reason: str = OPENING
-    lock: trio.Lock = field(default_factory=trio.Lock)
-
-    @property
-    def status(self) -> tuple[str, str]:
-        """`online`, `read-only` or `offline`, and why."""
-        return self.datastore.store.status if self.datastore is not None else ("offline", self.reason)
-
-
-class Datastores:
+class Datastores(ModeKeeper):
     """One a server. Its methods are called from the trio thread only."""
 
     def __init__(self, records: DatastoreRecords, parts: Parts) -> None:
         self._records = records
         self._parts = parts
-        self._entries: dict[str, _Entry] = {}
+        self._clock = parts.clock
+        self._entries: dict[str, Entry] = {}
         self._creating = trio.Lock()
 
     # --- opening ---
@@ -82,13 +68,13 @@ class Datastores:
         `task_status` is started when all are listed, as offline until they are open.
         """
         for record in await self._records.list():
-            self._entries.setdefault(record.name, _Entry(record))
+            self._entries.setdefault(record.name, Entry(record))
         task_status.started()
         async with trio.open_nursery() as nursery:  # noqa: TID251 - owner of the openings
             for entry in list(self._entries.values()):
                 nursery.start_soon(self._open_at_start, entry)
 
-    async def _open_at_start(self, entry: _Entry) -> None:
+    async def _open_at_start(self, entry: Entry) -> None:
         async with entry.lock:
             if entry.datastore is None:
                 try:
@@ -98,10 +84,14 @@ class Datastores:
                     text = f"datastore {entry.record.name} is offline: {entry.reason}"[:1000]
                     self._tell(entry, Severity.CRITICAL, "datastore.offline", text)
 
-    async def _open(self, entry: _Entry) -> None:
+    async def _open(self, entry: Entry, *, even_in_maintenance: bool = False) -> None:
         """Try to open; the entry says what came of it. The caller holds the entry's lock."""
         record = entry.record
         try:
+            now = format_time(self._parts.clock.now())
+            entry.held = await self._parts.pool.disk(holding.peek, record.path, record.uuid, record.name, now)
+            if entry.held.mode is Mode.OFFLINE and not even_in_maintenance:
+                raise DatastoreOffline(record.name, entry.held.reason)
             store = await self._parts.pool.disk(self._open_store, record)
         except IbsError as error:
             reason = str(error.details.get("reason", error.message))
@@ -109,7 +99,7 @@ class Datastores:
                 self._tell(entry, Severity.ERROR, "datastore.offline", f"datastore {record.name} is offline: {reason}")
             entry.reason = reason
             return
-        datastore = Datastore(self._context(record, store))
+        datastore = Datastore(self._context(record, store, entry.held))
         try:
             await datastore.recover()
         except IbsError as error:
@@ -128,7 +118,7 @@ class Datastores:
             record.path, record.uuid, self._parts.server_uuid, name=record.name, options=self._parts.options
         )
 
-    def _context(self, record: DatastoreRecord, store: LocalStore) -> StoreContext:
+    def _context(self, record: DatastoreRecord, store: LocalStore, held: ModeRecord) -> StoreContext:
         return StoreContext(
             name=record.name,
             uuid=record.uuid,
@@ -141,6 +131,7 @@ class Datastores:
             keys=self._parts.keys,
             publish=self._parts.publish,
             signing_seed=self._parts.signing_seed,
+            modes=Modes(record.name, held),
         )
 
     async def create(self, name: str, path: str, comment: str = "") -> DatastoreView:
@@ -168,7 +159,7 @@ class Datastores:
             self._tell(entry, Severity.WARNING, "datastore.placing", f"datastore {name}: {warning}")
         return await self._view(entry, warnings)
 
-    async def _make(self, record: DatastoreRecord) -> _Entry:
+    async def _make(self, record: DatastoreRecord) -> Entry:
         created = self._parts.clock.now()
         try:
             await self._parts.pool.disk(
@@ -177,7 +168,7 @@ class Datastores:
         except BaseException:
             await self._records.remove(record.name)
             raise
-        entry = self._entries[record.name] = _Entry(record)
+        entry = self._entries[record.name] = Entry(record)
         async with entry.lock:
             await self._open(entry)
         return entry
@@ -196,16 +187,19 @@ class Datastores:
                 async with entry.lock:
                     pass
         status, reason = entry.status
+        refusal = entry.record_of_mode.refusal(Use.READ, name)
+        if refusal is not None:
+            raise refusal
         if entry.datastore is None or status == "offline":
             raise DatastoreOffline(name, reason)
         return entry.datastore
 
     def opened(self) -> Sequence[Datastore]:
-        """Every datastore that is open now."""
+        """Every datastore that is open now; also one that is about to go offline, while work in it comes to an end."""
         return [
             entry.datastore
             for entry in self._entries.values()
-            if entry.datastore is not None and entry.status[0] != "offline"
+            if entry.datastore is not None and entry.datastore.store.status[0] != "offline"
         ]
 
     async def list(self) -> Views:
@@ -220,7 +214,7 @@ class Datastores:
         """Space, inodes, chunks, snapshots, savings. Raises NotFoundError, DatastoreOffline."""
         return await (await self.get(name)).stats()
 
-    async def _view(self, entry: _Entry, warnings: Sequence[str] = ()) -> DatastoreView:
+    async def _view(self, entry: Entry, warnings: Sequence[str] = ()) -> DatastoreView:
         record, datastore = entry.record, entry.datastore
         status, reason = entry.status
         bytes_total = bytes_free = snapshots = 0
@@ -242,9 +236,10 @@ class Datastores:
             bytes_free=bytes_free,
             snapshots=snapshots,
             warnings=list(warnings),
+            mode=entry.mode.value,
         )
 
-    def _entry(self, name: str) -> _Entry:
+    def _entry(self, name: str) -> Entry:
         entry = self._entries.get(name)
         if entry is None:
             raise NotFoundError(f"datastore {name!r} not found", hint="list them: ironcore-backup datastore list")
@@ -262,26 +257,26 @@ class Datastores:
             checks = await (self._probe_open(entry) if entry.datastore is not None else self._probe_offline(entry))
         status, reason = entry.status
         rows = [ProbeCheck(check=check.check, ok=check.ok, detail=check.detail) for check in checks]
-        return ProbeResult(name=name, status=status, reason=reason, checks=rows)
+        return ProbeResult(name=name, status=status, reason=reason, checks=rows, mode=entry.mode.value)
 
     async def probe_all(self) -> Sequence[ProbeResult]:
         """Probe every datastore, one after the other."""
         return [await self.probe(name) for name in sorted(self._entries) if name in self._entries]
 
-    async def _probe_open(self, entry: _Entry) -> Checks:
+    async def _probe_open(self, entry: Entry) -> Checks:
         datastore = entry.datastore
         assert datastore is not None  # noqa: S101 - asked for open ones only
         checks = await self._parts.pool.disk(datastore.store.probe)
         wrong = next((check for check in checks if not check.ok), None)
         if wrong is not None:
             await self._take_down(entry, wrong.detail)
-        elif entry.status[0] == "read-only" and not (datastore.sessions.open_sessions or datastore.readers.readers):
+        elif datastore.store.status[0] == "read-only" and not datastore.in_use:
             await datastore.close("it is opened anew", clean=False)
             entry.datastore = None
             await self._open(entry)
         return checks
 
-    async def _take_down(self, entry: _Entry, reason: str) -> None:
+    async def _take_down(self, entry: Entry, reason: str) -> None:
         """The store is gone: end everything on it without writing to it, and remember why."""
         datastore, entry.datastore, entry.reason = entry.datastore, None, reason
         name = entry.record.name
@@ -290,8 +285,12 @@ class Datastores:
             with trio.CancelScope(shield=True):
                 await datastore.close(f"datastore {name} went offline: {reason}", clean=False)
 
-    async def _probe_offline(self, entry: _Entry) -> Checks:
+    async def _probe_offline(self, entry: Entry) -> Checks:
         record = entry.record
+        if entry.held.mode is Mode.OFFLINE:
+            await self._open(entry)  # looks only, and opens it when its maintenance has been ended elsewhere
+            if entry.datastore is None:
+                return [Check("maintenance", ok=False, detail=entry.reason)]
         expected = Expected(record.uuid, self._parts.server_uuid)
         checks = await self._parts.pool.disk(probe_path, record.path, record.name, expected)
         wrong = next((check for check in checks if not check.ok), None)
@@ -316,7 +315,7 @@ class Datastores:
         async with entry.lock:
             datastore = entry.datastore
             if datastore is not None:
-                used = len(datastore.sessions.open_sessions) + len(datastore.readers.readers)
+                used = datastore.in_use
                 if used:
                     raise BusyError(f"datastore {name} is in use by {used} tasks", hint="wait for them, or stop them")
                 entry.datastore, entry.reason = None, "it was removed"
@@ -339,6 +338,7 @@ class Datastores:
                     text = f"datastore {entry.record.name} could not be closed cleanly: {error.message}"
                     self._tell(entry, Severity.WARNING, "datastore.unclean-stop", text[:1000])
 
-    def _tell(self, entry: _Entry, severity: Severity, kind: str, text: str) -> None:
+    def _tell(self, entry: Entry, severity: Severity, kind: str, text: str) -> None:
+        text = text[: limits.EVENT_TEXT_CHARS_MAX]
         fields = {"datastore": entry.record.name, "path": entry.record.path}
         self._parts.publish(Event(self._parts.clock.now(), EventSource.DATASTORE, severity, kind, text, fields))

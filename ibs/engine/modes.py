@@ -63,17 +63,23 @@ class Modes:
                 yield
         finally:
             del self._at_work[scope]
-            self._wake()
+            self.note_end()
         if scope.cancelled_caught:
             self.require(use)
+
+    @property
+    def uses(self) -> int:
+        """How much work is under way beside sessions and readers."""
+        return len(self._at_work)
 
     def at_work(self) -> list[Use]:
         """Uses under way that the record forbids."""
         return [use for use in self._at_work.values() if not self.allows(use)]
 
     def set(self, record: ModeRecord) -> None:
-        """From now on. Nothing under way is ended by this."""
+        """From now on. Nothing under way is ended by this; who waits for an end looks again."""
         self._record = record
+        self.note_end()
 
     def interrupt(self) -> None:
         """Cancel everything under way that the record forbids."""
@@ -81,11 +87,11 @@ class Modes:
             if not self.allows(use):
                 scope.cancel()
 
-    async def drained(self) -> None:
-        """Wait until nothing is under way that the record forbids."""
-        while self.at_work():
-            await self._changed.wait()
+    async def progress(self) -> None:
+        """Wait until something that was under way has ended."""
+        await self._changed.wait()
 
-    def _wake(self) -> None:
+    def note_end(self) -> None:
+        """A session, a reader or other work has ended."""
         self._changed.set()
         self._changed = trio.Event()

@@ -210,6 +210,7 @@ class Reader:
             try:
                 await self._context.pool.disk(self._lease.release)
             finally:
+                self._context.modes.note_end()
                 if self._observer is not None:
                     await self._observer.ended(request.status, request.warnings, request.message)
 

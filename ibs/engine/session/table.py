@@ -147,6 +147,7 @@ class SessionTable:
     def _on_end(self, session: WriteSession) -> None:
         """A session has ended. Synchronous: called in the same step as its change of state."""
         self._open.pop(session.session_id, None)
+        self._context.modes.note_end()
         now = self._context.clock.monotonic()
         if session.state is SessionState.COMMITTED:
             if session.left is not None:

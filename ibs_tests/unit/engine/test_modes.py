@@ -37,7 +37,8 @@ async def test_work_that_is_forbidden_now_is_ended_and_says_why() -> None:
         modes.set(QUARANTINED)
         assert modes.at_work() == [Use.GC]
         modes.interrupt()
-        await modes.drained()
+        await modes.progress()
+        assert modes.at_work() == []
         reading.set()
 
 
