@@ -198,6 +198,13 @@ STORE_RECORD_BYTES_MAX = 64 * KIB
 STORE_STATE_BYTES_MAX = 1 * MIB
 STORE_FOLDERS_SEARCHED_MAX = 100_000
 
+# --- the store's clock, bin, retention ---
+CLOCK_JUMP_SECONDS_MAX = 3600
+"""How far the wall clock may move away from what was counted before everything that expires waits."""
+CLOCK_KEEP_SECONDS = 300
+"""How often a running clock is written to the store."""
+BIN_GRACE_SECONDS = 7 * 86_400
+
 # --- server state ---
 STATE_READERS = 2
 STATE_BUSY_SECONDS_MAX = 5.0
@@ -283,6 +290,10 @@ LINKS_MEMORY_MAX = 100_000
 """Inodes with several names kept in memory while their other names are looked for; more go to a temporary file."""
 RECORDS_MEMORY_BYTES = 8 * MIB
 """Index records kept in memory for their digest; more go to an unlinked temporary file."""
+CHANGE_MAP_BYTES_MAX = 64 * MIB
+"""Largest map of changes of an image; about 700,000 extents as QEMU prints them."""
+IMAGE_SAMPLE_CHUNKS = 8
+"""Chunks that a map calls unchanged and that are read and compared all the same, unless a share was asked for."""
 
 # --- services ---
 SCHEDULE_LOOK_SECONDS_MAX = 60.0

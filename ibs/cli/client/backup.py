@@ -16,13 +16,15 @@ from ibs.cli.common import run
 from ibs.cli.follow import end, progress_bar
 from ibs.cli.output import Output, OutputOption, print_json, print_warning, say
 from ibs.client.backup.figures import Progress
-from ibs.client.backup.plan import BackupOutcome, BackupPlan
+from ibs.client.backup.plan import BackupOutcome, BackupPlan, Changes
 from ibs.client.backup.run import dry_run, run_backup
 from ibs.client.transport import HttpBackupTransport
+from ibs.core import limits
 from ibs.core.names import parse_source
-from ibs.errors import ExitStatus
+from ibs.errors import ExitStatus, UsageError
 from ibs.runtime.clock import SystemClock
 from ibs.runtime.pool import ThreadPool
+from ibs.sources.changes import MapForm
 from ibs.units import format_bytes, format_count, format_duration, format_rate
 from ibs.version import VERSION
 from ibs.wire.system import WhoAmI
@@ -40,6 +42,22 @@ def backup(
     ] = None,
     all_file_systems: Annotated[bool, typer.Option(help="Enter mount points too.")] = False,
     reread: Annotated[bool, typer.Option(help="Read every file, although it seems unchanged.")] = False,
+    reread_every: Annotated[
+        int, typer.Option(min=0, help="Read everything in every run of this number in a row; 0: never.")
+    ] = limits.FULL_REREAD_EVERY_RUNS,
+    changed: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ARCHIVE.img=FILE", help="Map of what changed in an image (JSON); the rest is not read."),
+    ] = None,
+    changed_since: Annotated[
+        str, typer.Option(metavar="SNAPSHOT", help="Snapshot the maps count from: name, time or manifest digest.")
+    ] = "",
+    changed_format: Annotated[
+        MapForm, typer.Option(help="qemu-bitmap for `qemu-img map` over a dirty bitmap.")
+    ] = MapForm.EXTENTS,
+    verify_unchanged: Annotated[
+        str | None, typer.Option(metavar="N%", help="Share of the chunks called unchanged to read and compare.")
+    ] = None,
     level: Annotated[int, typer.Option(min=1, max=19, help="zstd level: 1 is fast, 19 small.")] = 3,
     dry_run_only: Annotated[bool, typer.Option("--dry-run", help="Say what would be backed up; send nothing.")] = False,
     repository: RepositoryOption = None,
@@ -55,9 +73,10 @@ def backup(
     async def work() -> BackupOutcome:
         async with connection(repository) as found:
             who = await found.api.get("/whoami", WhoAmI)
+            group = f"{backup_type}/{backup_id or node}"
             plan = BackupPlan(
                 store=found.store,
-                group=f"{backup_type}/{backup_id or node}",
+                group=group,
                 sources=tuple(parse_source(source) for source in sources),
                 owner=who.auth_id,
                 client=f"{node} ironcore-backup-client {VERSION}",
@@ -66,6 +85,15 @@ def backup(
                 all_file_systems=all_file_systems,
                 level=level,
                 reread=reread,
+                reread_every=reread_every,
+                changes=Changes.parse(
+                    changed or (),
+                    changed_since,
+                    group=group,
+                    namespace=namespace,
+                    form=changed_format,
+                    percent=_percent(verify_unchanged),
+                ),
             )
             pool, clock = ThreadPool(), SystemClock()
             with progress_bar("backup") as bar:
@@ -96,6 +124,16 @@ class _Shown:
         self._bar.update(self._task, completed=progress.bytes_seen, total=total, note=note.replace("[", "\\["))
 
 
+def _percent(text: str | None) -> float | None:
+    """A share such as `5%`, `0.1 %` or `5`. Raises UsageError."""
+    if text is None:
+        return None
+    try:
+        return float(text.removesuffix("%"))
+    except ValueError:
+        raise UsageError(f"{text!r} is not a share", hint="write it like 5%") from None
+
+
 def _tell(outcome: BackupOutcome, output: Output) -> None:
     if output is Output.JSON:
         facts: dict[str, Any] = msgspec.to_builtins(outcome)
@@ -109,6 +147,8 @@ def _tell(outcome: BackupOutcome, output: Output) -> None:
     files = f"{format_count(outcome.files)} files" if outcome.files else "image"
     reused = f", {format_count(outcome.files_reused)} unchanged and not read" if outcome.files_reused else ""
     say(f"{outcome.snapshot or 'dry run'}: {outcome.status}")
+    for line in outcome.remarks:
+        say(f"  {line}")
     say(f"  {files}{reused}; {format_bytes(outcome.bytes_seen)}, of which {format_bytes(outcome.bytes_read)} read")
     sent = f"{format_bytes(outcome.bytes_sent)} in {format_count(outcome.chunks_sent)} chunks"
     say(f"  sent {sent}, in {format_duration(seconds)} ({format_rate(outcome.bytes_seen / seconds)})")

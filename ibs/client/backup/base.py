@@ -28,7 +28,7 @@ class ChunkWanted(Exception):
 
 
 class BaseIndex:
-    """A checked index of the previous snapshot with its bitmap of usable chunks."""
+    """A checked index of the previous snapshot with its bitmap of usable chunks (`usable_rows`, one a record)."""
 
     def __init__(self, content: bytes, bitmap: bytes, *, domain: bytes) -> None:
         """Raises FormatError when index or bitmap are malformed, or when the index is of another key."""
@@ -45,7 +45,13 @@ class BaseIndex:
         self._records = records
         self.lookup = IdLookup(ids)
         self.usable = IdLookup(ids[usable]) if not usable.all() else self.lookup
+        self.usable_rows = usable
         self.unusable = frozenset(one.tobytes() for one in ids[~usable])
+
+    def image_records(self, first: int, count: int) -> bytes:
+        """Some records of an image index."""
+        size = index.IMAGE_RECORD_BYTES
+        return bytes(self._records[first * size : (first + count) * size])
 
     def plain_lengths(self, ids: Sequence[bytes]) -> list[int]:
         """Plaintext length of each chunk of a tree index; 0 for one that it does not list."""

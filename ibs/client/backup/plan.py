@@ -5,22 +5,96 @@ Importable by `cli`, `services` and the backup pipeline.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ibs.core import limits
 from ibs.core.keys import DataKeys
 from ibs.core.manifest import ManifestArchive
-from ibs.core.names import Group, Namespace, check_archive
+from ibs.core.names import Group, Namespace, SnapshotName, archive_kind, check_archive, parse_time
 from ibs.errors import UsageError
+from ibs.sources.changes import MapForm
 from ibs.wire.session import StageFigures
 
 ZSTD_LEVELS = range(-7, 20)
+_DIGEST = re.compile("[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Maps of what changed in images: pairs of archive name and file. They count from one snapshot of this group.
+
+    That is `snapshot`, or the one whose manifest has this `digest`. `percent` of the chunks that they call unchanged
+    are read and compared; None: a few.
+    """
+
+    maps: tuple[tuple[str, str], ...]
+    snapshot: SnapshotName | None = None
+    digest: str = ""
+    form: MapForm = MapForm.EXTENTS
+    percent: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raises UsageError."""
+        for archive, _ in self.maps:
+            if archive_kind(archive) != "img":
+                raise UsageError(f"archive {archive} is no image", hint="maps of changes are for NAME.img")
+        if self.percent is not None and not 0 <= self.percent <= 100:
+            raise UsageError(f"{self.percent:g} % is not a share", hint="use 0 to 100")
+        if bool(self.digest) == (self.snapshot is not None):
+            raise UsageError("a map of changes counts from one snapshot", hint="name it with --changed-since")
+
+    @classmethod
+    def parse(
+        cls,
+        maps: Sequence[str],
+        since: str,
+        *,
+        group: str,
+        namespace: str = "",
+        form: MapForm = MapForm.EXTENTS,
+        percent: float | None = None,
+    ) -> Changes | None:
+        """From `ARCHIVE.img=FILE` each, and a snapshot of the group, its time, or its manifest's digest in hex.
+
+        None when there is neither. Raises UsageError.
+        """
+        if not maps and not since and percent is None and form is MapForm.EXTENTS:
+            return None
+        if not maps:
+            raise UsageError("no map of changes is given", hint="name one with --changed disk.img=FILE")
+        if not since:
+            raise UsageError(
+                "a map of changes says nothing without the snapshot that it counts from",
+                hint="name that snapshot with --changed-since; `backup --output json` prints the name of each",
+            )
+        pairs = []
+        for text in maps:
+            archive, equals, file = text.partition("=")
+            if not equals or not file:
+                raise UsageError(f"map {text!r} is not valid", hint="write it like disk.img=/run/changes.json")
+            pairs.append((archive, file))
+        if _DIGEST.fullmatch(since):
+            return cls(tuple(pairs), digest=since, form=form, percent=percent)
+        mine = SnapshotName(Namespace.parse(namespace), Group.parse(group))
+        snapshot = SnapshotName.parse(since, mine.namespace) if "/" in since else mine.at(parse_time(since))
+        if snapshot.time is None:
+            raise UsageError(
+                f"snapshot {since!r} has no time: the newest one is not always the one a map counts from",
+                hint="write it like host/web01/2026-11-22T19:00:00Z",
+            )
+        if (snapshot.namespace, snapshot.group) != (mine.namespace, mine.group):
+            raise UsageError(f"snapshot {since!r} is not of the group {mine}", hint="a map counts from the same group")
+        return cls(tuple(pairs), snapshot, form=form, percent=percent)
 
 
 @dataclass(frozen=True)
 class BackupPlan:
     """One snapshot to be made. `sources` are pairs of archive name and path; `owner` is the auth-id that backs up.
 
-    `level` is zstd's. `reread` reads every file although it seems unchanged. `client` names host and program.
+    `level` is zstd's. `reread` reads everything although it seems unchanged, and so does every run of this number in a
+    row, by `reread_every` (0: none does). `client` names host and program.
     """
 
     store: str
@@ -34,6 +108,8 @@ class BackupPlan:
     level: int = 3
     keys: DataKeys | None = field(default=None, repr=False)
     reread: bool = False
+    reread_every: int = limits.FULL_REREAD_EVERY_RUNS
+    changes: Changes | None = None
 
     def __post_init__(self) -> None:
         """Raises UsageError."""
@@ -47,6 +123,12 @@ class BackupPlan:
         for name in names:
             if names.count(name) > 1:
                 raise UsageError(f"archive {name} is named twice", hint="give each source an archive of its own")
+        if self.reread_every < 0:
+            raise UsageError(f"every {self.reread_every} runs is not valid", hint="use a number, or 0 for never")
+        mapped = [name for name, _ in self.changes.maps] if self.changes is not None else []
+        for name in mapped:
+            if name not in names or mapped.count(name) > 1:
+                raise UsageError(f"{name} has no source, or two maps", hint="give each image of this backup one map")
 
 
 @dataclass(frozen=True)
@@ -54,7 +136,8 @@ class BackupOutcome:
     """A finished backup. `status` is OK or WARNING; `snapshot` is "" after a dry run.
 
     `bytes_seen` is the content of all files and images, read or taken over; `bytes_read` what was read of it;
-    `bytes_sent` and `chunks_sent` what went to the server; `new_chunks` and `new_bytes` what was new to it.
+    `bytes_reused` what was taken over unread; `bytes_sent` and `chunks_sent` what went to the server; `new_chunks` and
+    `new_bytes` what was new to it. `remarks` are lines about how it went that are no warnings.
     """
 
     snapshot: str
@@ -69,6 +152,7 @@ class BackupOutcome:
     files_healed: int = 0
     bytes_seen: int = 0
     bytes_read: int = 0
+    bytes_reused: int = 0
     bytes_sent: int = 0
     chunks_sent: int = 0
     new_chunks: int = 0
@@ -77,3 +161,4 @@ class BackupOutcome:
     archives: tuple[ManifestArchive, ...] = ()
     stages: dict[str, StageFigures] = field(default_factory=dict)
     lines: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()

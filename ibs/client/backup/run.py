@@ -16,6 +16,7 @@ import trio
 
 from ibs.client.backup.base import BaseIndex
 from ibs.client.backup.buffers import SegmentPool
+from ibs.client.backup.changed import Unchanged, unchanged_chunks, why_not
 from ibs.client.backup.encode import TimedEncoder
 from ibs.client.backup.figures import Figures, Notebook
 from ibs.client.backup.imagejob import back_up_image
@@ -35,6 +36,7 @@ from ibs.errors import FailedError, FormatError, IbsError, SessionLost, SourceUn
 from ibs.ports.clock import Clock
 from ibs.ports.pool import Pool
 from ibs.ports.transport import BackupTransport
+from ibs.sources.changes import ChangeMap, read_maps
 from ibs.sources.image import ImageSource
 from ibs.sources.notes import Note, reason, shown
 from ibs.sources.tree.content import FileAccess
@@ -46,11 +48,12 @@ LOG_BLOB = "client.log"
 
 @dataclass(frozen=True)
 class Source:
-    """A source that was found to be there. `image` is opened for images, None for trees."""
+    """A source that was found to be there. `image` is opened for images, None for trees; `changes`: its map."""
 
     archive: str
     path: bytes
     image: ImageSource | None = None
+    changes: ChangeMap | None = None
 
 
 async def run_backup(
@@ -140,11 +143,16 @@ def _count(entries: Iterator[Found], figures: Figures) -> bool:
 def find_sources(plan: BackupPlan) -> list[Source]:
     """Look at every source before a session is opened. Raises UsageError, SourceUnreadable."""
     found: list[Source] = []
+    maps = read_maps(plan.changes.maps, plan.changes.form) if plan.changes is not None else {}
     try:
         for archive, text in plan.sources:
             path = os.fsencode(text)
             if archive_kind(archive) == index.IMAGE:
-                found.append(Source(archive, path, ImageSource(path)))
+                changes = maps.get(archive)
+                image = ImageSource(path)
+                found.append(Source(archive, path, image, changes))
+                if changes is not None:
+                    changes.unchanged(image.size, limits.IMAGE_CHUNK_BYTES)  # told now, before a session is opened
                 continue
             try:
                 folder = stat.S_ISDIR(os.stat(path).st_mode)
@@ -183,6 +191,7 @@ class _Run:
         )
         self._began = engine.clock.monotonic()
         self._took_over = False
+        self._remarks: list[str] = []
 
     async def whole(self, sources: Sequence[Source]) -> BackupOutcome:
         plan, transport = self._plan, self._engine.transport
@@ -251,9 +260,12 @@ class _Run:
         self._engine.figures.total_bytes = total
 
     async def _archive(self, source: Source, base: BaseIndex | None, opened: SessionOpened) -> ManifestArchive:
+        take_over = not self._plan.reread and not self._reread_is_due(opened)
         if source.image is not None:
-            return await back_up_image(self._engine, source.archive, source.image, note=self._notebook.note)
-        take_over = not self._plan.reread and opened.base_run + 1 < limits.FULL_REREAD_EVERY_RUNS
+            unchanged = await self._unchanged(source, source.image.size, base, opened, take_over=take_over)
+            return await back_up_image(
+                self._engine, source.archive, source.image, note=self._notebook.note, unchanged=unchanged
+            )
         if base is not None:
             if take_over:
                 self._took_over = True
@@ -269,6 +281,46 @@ class _Run:
             take_over=take_over,
             note=self._notebook.note,
         )
+
+    def _reread_is_due(self, opened: SessionOpened) -> bool:
+        every = self._plan.reread_every
+        return bool(every) and opened.base_run + 1 >= every
+
+    async def _unchanged(
+        self, source: Source, size: int, base: BaseIndex | None, opened: SessionOpened, *, take_over: bool
+    ) -> Unchanged | None:
+        """What the map of changes makes unnecessary to read; where it is not used, that is told with the reason."""
+        changes, found = self._plan.changes, source.changes
+        if changes is None or found is None:
+            return None
+        offered = next((one for one in opened.bases if one.archive == source.archive), None)
+        reason = why_not(changes, opened, offered, base, size)
+        if not reason and not take_over:
+            reason = "it is time to read everything"
+        if reason or base is None or offered is None:
+            self._remark(f"{source.archive}: the map of changes is not used, the whole image is read: {reason}")
+            return None
+        unchanged = await self._engine.pool.cpu(
+            lambda: unchanged_chunks(
+                found,
+                base,
+                size,
+                snapshot=offered.snapshot,
+                seed=f"{opened.snapshot} {source.archive}",
+                percent=changes.percent,
+            )
+        )
+        self._took_over = True
+        self._remark(
+            f"{source.archive}: {int(unchanged.taken.sum())} of {len(unchanged.same)} chunks are taken from "
+            f"{offered.snapshot} unread, {int(unchanged.sampled.sum())} more are read and compared"
+        )
+        return unchanged
+
+    def _remark(self, text: str) -> None:
+        """A line for the log that whoever started the backup should see at once."""
+        self._remarks.append(text)
+        self._notebook.note(Note("info", text))
 
     def _summary(self) -> None:
         figures, note = self._engine.figures, self._notebook.note
@@ -342,6 +394,7 @@ class _Run:
             files_healed=figures.files_healed,
             bytes_seen=figures.bytes_seen,
             bytes_read=figures.bytes_read,
+            bytes_reused=figures.bytes_reused,
             bytes_sent=figures.bytes_sent,
             chunks_sent=figures.chunks_sent,
             new_chunks=result.new_chunks,
@@ -350,6 +403,7 @@ class _Run:
             archives=tuple(archives),
             stages=figures.wire(),
             lines=self._notebook.warning_lines(),
+            remarks=tuple(self._remarks),
         )
 
     async def _abort(self, error: BaseException) -> None:

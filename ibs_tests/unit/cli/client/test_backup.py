@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import pytest
 from ibs.cli.client import backup as module
 from ibs.cli.client import root
 from ibs.client.backup.figures import Progress
-from ibs.client.backup.plan import BackupOutcome, BackupPlan
+from ibs.client.backup.plan import BackupOutcome, BackupPlan, Changes
+from ibs.core.names import SnapshotName
 from ibs.errors import BusyError
+from ibs.sources.changes import MapForm
 from ibs.wire.system import WhoAmI
 from ibs_tests.support.fakeapi import FakeApi, install, invoke
 
@@ -79,6 +82,49 @@ def test_options_become_the_plan(api: FakeApi, monkeypatch: pytest.MonkeyPatch) 
     assert (plan.level, plan.reread, plan.all_file_systems) == (9, True, True)
     for words in ("host/me/2026-11-22T19:00:00Z: OK", "1,000 unchanged", "UPID:x", "512.0 MiB/s"):
         assert words in done.output
+
+
+def test_maps_of_changes_become_the_plan(api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    backups = install_backups(monkeypatch, replace(DONE, remarks=("d.img: the map of changes is not used: why",)))
+    options = ("--backup-id", "me", "--changed", "d.img=/run/m=1.json", "--changed-since", "2026-11-22T19:00:00Z")
+    more = ("--changed-format", "qemu-bitmap", "--verify-unchanged", "2.5 %", "--reread-every", "0")
+    done = invoke(root, "backup", "d.img:/dev/sda", *options, *more)
+    assert done.exit_code == 0, done.output
+    plan = backups.plans[0]
+    assert plan.reread_every == 0
+    assert plan.changes == Changes(
+        maps=(("d.img", "/run/m=1.json"),),
+        snapshot=SnapshotName.parse("host/me/2026-11-22T19:00:00Z"),
+        form=MapForm.QEMU_BITMAP,
+        percent=2.5,
+    )
+    assert "not used: why" in done.output
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--changed", "d.img=/m"), "says nothing without the snapshot"),
+        (("--changed-since", "2026-11-22T19:00:00Z"), "no map of changes is given"),
+        (("--verify-unchanged", "5%"), "no map of changes is given"),
+        (("--changed", "d.img", "--changed-since", "2026-11-22T19:00:00Z"), "is not valid"),
+        (("--changed", "e.img=/m", "--changed-since", "2026-11-22T19:00:00Z"), "no source"),
+        (("--changed", "d.img=/m", "--changed-since", "host/me"), "has no time"),
+        (("--changed", "d.img=/m", "--changed-since", "host/you/2026-11-22T19:00:00Z"), "not of the group"),
+        (("--changed", "d.img=/m", "--changed-since", "2026-11-22T19:00:00Z", "--verify-unchanged", "many"), "share"),
+        (("--changed", "d.img=/m", "--changed-since", "2026-11-22T19:00:00Z", "--verify-unchanged", "nan"), "share"),
+        (("--changed", "d.img=/m", "--changed-since", "2026-11-22T19:00:00Z", "--verify-unchanged", "101%"), "share"),
+    ],
+)
+def test_a_map_that_says_too_little_is_refused(
+    api: FakeApi, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], words: str
+) -> None:
+    backups = install_backups(monkeypatch, DONE)
+    done = invoke(root, "backup", "d.img:/dev/sda", "--backup-id", "me", *options)
+    assert done.exit_code == 2, done.output
+    assert words in done.stderr.replace("\n", " ")
+    assert "hint: " in done.stderr
+    assert backups.plans == []
 
 
 def test_warnings_are_lines_and_status_4(api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:

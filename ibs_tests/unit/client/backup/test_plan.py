@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ibs.client.backup.plan import BackupOutcome, BackupPlan
+from ibs.client.backup.plan import BackupOutcome, BackupPlan, Changes
 from ibs.core.keys import DataKeys
 from ibs.errors import UsageError
 
@@ -28,6 +28,9 @@ GOOD: dict[str, Any] = {
         {"group": "cow/a"},
         {"namespace": "a//b"},
         {"level": 40},
+        {"reread_every": -1},
+        {"changes": Changes((("c.img", "/m"),), digest="0" * 64)},
+        {"changes": Changes((("b.img", "/m"), ("b.img", "/n")), digest="0" * 64)},
     ],
 )
 def test_what_cannot_be_is_refused(wrong: dict[str, Any]) -> None:
@@ -45,3 +48,30 @@ def test_a_plan_does_not_show_its_keys() -> None:
 def test_an_outcome_starts_empty() -> None:
     outcome = BackupOutcome(snapshot="", status="OK", warnings=0)
     assert (outcome.files, outcome.lines, outcome.archives) == (0, (), ())
+
+
+def test_a_map_counts_from_one_snapshot_by_name_time_or_digest() -> None:
+    def since(text: str) -> Changes | None:
+        return Changes.parse(["b.img=/m"], text, group="vm/100", namespace="a/b")
+
+    named = since("ns:a/b/vm/100/2026-11-22T19:00:00Z")
+    assert named is not None
+    assert str(named.snapshot) == "ns:a/b/vm/100/2026-11-22T19:00:00Z"
+    assert named == since("vm/100/2026-11-22T19:00:00Z") == since("2026-11-22T19:00:00Z")
+    digest = since("ab" * 32)
+    assert digest is not None
+    assert (digest.snapshot, digest.digest) == (None, "ab" * 32)
+    assert Changes.parse([], "", group="vm/100") is None
+
+
+@pytest.mark.parametrize("since", ["vm/100", "ns:x/vm/100/2026-11-22T19:00:00Z", "yesterday", "AB" * 32])
+def test_what_names_no_snapshot_of_the_group_is_refused(since: str) -> None:
+    with pytest.raises(UsageError):
+        Changes.parse(["b.img=/m"], since, group="vm/100", namespace="a/b")
+
+
+def test_only_images_have_maps() -> None:
+    with pytest.raises(UsageError, match="no image"):
+        Changes((("a.tree", "/m"),), digest="0" * 64)
+    with pytest.raises(UsageError, match="one snapshot"):
+        Changes((("b.img", "/m"),))
