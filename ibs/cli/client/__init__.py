@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ibs.cli.client.backup import backup as backup_command
+from ibs.cli.client.benchmark import benchmark as benchmark_command
 from ibs.cli.client.diff import diff as diff_command
 from ibs.cli.client.login import login as login_command
 from ibs.cli.client.login import logout as logout_command
@@ -47,6 +48,7 @@ root.command("backup", epilog=example("ironcore-backup-client backup etc.tree:/e
 )
 root.command("restore", epilog=example("ironcore-backup-client restore host/web01 etc.tree /tmp/etc"))(restore_command)
 root.command("diff", epilog=example("ironcore-backup-client diff host/web01 etc.tree --path /etc"))(diff_command)
+root.command("benchmark", epilog=example("ironcore-backup-client benchmark --size 512MiB"))(benchmark_command)
 root.add_typer(snapshots)
 
 main = main_of(root)
