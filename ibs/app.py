@@ -43,6 +43,7 @@ from ibs.services import roster
 from ibs.services.api import Bound
 from ibs.services.context import Endpoint, ServerContext
 from ibs.services.sessions import Readers, Sessions
+from ibs.services.upkeep import Upkeep
 from ibs.version import PRODUCT, VERSION
 from ibs.wire import frames
 
@@ -277,6 +278,7 @@ def _compose(
         datastores=datastores,
         sessions=Sessions(datastores, tasks, admit=admit, spawn=spawn, note_commit=roles.known.note_commit),
         readers=Readers(datastores, tasks, admit=admit, spawn=spawn),
+        upkeep=Upkeep(datastores, tasks, spawn=spawn),
         tasks=tasks,
         inbox_table=base.catalog.inbox,
         supervisor=supervisor,

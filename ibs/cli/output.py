@@ -43,6 +43,7 @@ _STATE_STYLES = {
     "online": "green",
     "offline": "red",
     "read-only": "yellow",
+    "quarantined": "magenta",
     "OK": "green",
     "WARNING": "yellow",
     "FAILED": "red",

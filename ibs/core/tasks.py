@@ -23,6 +23,8 @@ class TaskType(StrEnum):
     GC = "gc"
     PRUNE = "prune"
     TAPE = "tape"
+    MAINTENANCE = "maintenance"
+    REPAIR = "repair"
 
 
 class TaskState(StrEnum):

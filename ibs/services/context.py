@@ -25,6 +25,7 @@ from ibs.runtime.stall import StallDetector
 from ibs.runtime.supervisor import ServiceState, Supervisor
 from ibs.services.gc import Cleanup
 from ibs.services.scheduler import NextRun, Timetable
+from ibs.services.upkeep import Upkeep
 from ibs.services.verifier import StartVerify, last_verifications
 from ibs.services.worker import SetSlots, Submit, WorkerStatus
 from ibs.version import PRODUCT, VERSION
@@ -114,6 +115,7 @@ class ServerContext:
     datastores: Datastores
     sessions: SessionDesk
     readers: ReaderDesk
+    upkeep: Upkeep
     tasks: TaskRegistry
     inbox_table: InboxReader
     supervisor: Supervisor

@@ -214,7 +214,9 @@ class FakeContext:
         views = [sample(DatastoreView, name="main"), sample(DatastoreView, name="other")]
         stores = {"list": views, "create": views[0], "view": views[0], "detach": None, "get": store}
         stores |= {"stats": sample(DatastoreStats), "probe": sample(ProbeResult)}
+        stores |= {"quarantine": views[0], "release": views[0]}
         self.datastores = Recorder(self.asked, stores)
+        self.upkeep = Recorder(self.asked, {"maintain": UPID})
         octets = {"base_index": b"index", "base_available": b"\1", "resumed_ids": b"", "base_chunk": b"blob"}
         session = octets | {"send_body": 2, "append": None, "close_archive": sample(ArchiveClosed)}
         session |= {"put_blob": None, "report": None, "abort": None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +27,15 @@ from ibs.cli.output import (
 from ibs.errors import ExitStatus
 from ibs.units import format_bytes, format_count
 from ibs.wire.common import TaskStarted
-from ibs.wire.datastore import DatastoreCreate, DatastoreStats, DatastoreView, ProbeResult
+from ibs.wire.datastore import (
+    DatastoreCreate,
+    DatastoreStats,
+    DatastoreView,
+    MaintenanceRequest,
+    ProbeResult,
+    QuarantineRequest,
+    ReleaseRequest,
+)
 
 root = app("datastore", "Datastores: where backups are kept.")
 
@@ -94,7 +103,10 @@ def probe(
     state_dir: StateDirOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Look at a datastore again and say exactly what is wrong, or bring it back online. Exit status 6 when offline."""
+    """Look at a datastore again and say exactly what is wrong, or bring it back online.
+
+    Exit status 6 when it is offline or read-only, 4 when it is quarantined.
+    """
 
     async def work() -> ProbeResult:
         async with administrator(server, state_dir) as api:
@@ -109,7 +121,7 @@ def probe(
         for check in found.checks:
             mark = ("ok  ", "green") if check.ok else ("FAIL", "red")
             say(Text.assemble("  ", mark, harmless(f"  {check.check}: {check.detail}")))
-    end(ExitStatus.OK if found.status == "online" else ExitStatus.UNAVAILABLE)
+    end({"online": ExitStatus.OK, "quarantined": ExitStatus.WARNING}.get(found.status, ExitStatus.UNAVAILABLE))
 
 
 @root.command("stats", epilog=example("ironcore-backup datastore stats ibs-primary"))
@@ -154,6 +166,89 @@ def cleanup(
     async def work() -> int:
         async with administrator(server, state_dir) as api:
             started = await api.post(f"/datastores/{store}/cleanup", TaskStarted)
+            return await follow_task(api, started.upid, output, detach=detach)
+
+    end(run(work, output))
+
+
+@root.command(
+    "quarantine", epilog=example('ironcore-backup datastore quarantine ibs-primary --reason "corrupt chunks"')
+)
+def quarantine(
+    store: StoreArgument,
+    reason: Annotated[str, typer.Option(help="Why, for whoever meets the quarantine.")] = "",
+    server: ServerOption = None,
+    state_dir: StateDirOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Stop new backups, pruning and garbage collection until the cause of damage is known.
+
+    Restores, verification and repair go on. Running backups are interrupted and can be resumed after the release.
+    """
+
+    async def work() -> DatastoreView:
+        async with administrator(server, state_dir) as api:
+            return await api.post(f"/datastores/{store}/quarantine", DatastoreView, QuarantineRequest(reason=reason))
+
+    _print_held(run(work, output), output)
+
+
+@root.command("release", epilog=example('ironcore-backup datastore release ibs-primary --cause "bad cable, replaced"'))
+def release(
+    store: StoreArgument,
+    cause: Annotated[str, typer.Option(help="What had gone wrong, and what was done about it. Kept in the datastore.")],
+    server: ServerOption = None,
+    state_dir: StateDirOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """End a quarantine. The cause must be stated."""
+
+    async def work() -> DatastoreView:
+        async with administrator(server, state_dir) as api:
+            return await api.post(f"/datastores/{store}/release", DatastoreView, ReleaseRequest(cause=cause))
+
+    _print_held(run(work, output), output)
+
+
+def _print_held(view: DatastoreView, output: Output) -> None:
+    if output is Output.JSON:
+        print_json(view)
+    say(harmless(f"datastore {view.name} is {view.status}" + (f": {view.reason}" if view.reason else "")), output)
+    for warning in view.warnings:
+        print_warning(warning)
+
+
+class MaintenanceMode(StrEnum):
+    """What a datastore is held to while people work on it."""
+
+    READ_ONLY = "read-only"
+    OFFLINE = "offline"
+    OFF = "off"
+
+
+@root.command("maintenance", epilog=example("ironcore-backup datastore maintenance ibs-primary offline --drain 600"))
+def maintenance(
+    store: StoreArgument,
+    mode: Annotated[MaintenanceMode, typer.Argument(help="What it is held to; off ends it.")],
+    reason: Annotated[str, typer.Option(help="Why, for whoever meets it.")] = "",
+    drain: Annotated[
+        int | None,
+        typer.Option(help="Seconds that work under way may still take before it is interrupted; 300 when not given."),
+    ] = None,
+    detach: Annotated[bool, typer.Option(help="Print the UPID and return.")] = False,
+    server: ServerOption = None,
+    state_dir: StateDirOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Make a datastore read-only, or take it offline so that its file system can be unmounted; `off` ends that.
+
+    Nothing new begins from the moment this is called; what is under way is waited for.
+    """
+    body = MaintenanceRequest(mode=mode.value, reason=reason, drain_seconds=drain)
+
+    async def work() -> int:
+        async with administrator(server, state_dir) as api:
+            started = await api.post(f"/datastores/{store}/maintenance", TaskStarted, body)
             return await follow_task(api, started.upid, output, detach=detach)
 
     end(run(work, output))

@@ -6,7 +6,18 @@ from ibs.control.routes.sessions import datastore_path
 from ibs.control.routing import Call, Query, Routes, authenticated, needs
 from ibs.core.access import Privilege, owns
 from ibs.core.names import Group, Namespace, SnapshotName, check_name
-from ibs.wire.datastore import DatastoreCreate, DatastoreStats, DatastoreView, GroupView, ProbeResult, SnapshotView
+from ibs.wire.common import TaskStarted
+from ibs.wire.datastore import (
+    DatastoreCreate,
+    DatastoreStats,
+    DatastoreView,
+    GroupView,
+    MaintenanceRequest,
+    ProbeResult,
+    QuarantineRequest,
+    ReleaseRequest,
+    SnapshotView,
+)
 
 routes = Routes("datastores")
 _VISIBLE = authenticated("all with Datastore.Audit or Datastore.Reader on the namespace, else the caller's own groups")
@@ -76,6 +87,44 @@ async def datastore_stats(call: Call) -> DatastoreStats:
 async def datastore_probe(call: Call) -> ProbeResult:
     """Look at a datastore again, and bring it back when its trouble is over."""
     return await call.context.datastores.probe(call.path["store"])
+
+
+@routes.route(
+    "POST",
+    "/datastores/{store}/quarantine",
+    access=needs(Privilege.DATASTORE_MODIFY, "/datastore/{store}"),
+    body=QuarantineRequest,
+    answer=DatastoreView,
+)
+async def datastore_quarantine(call: Call) -> DatastoreView:
+    """Stop new backups, pruning and garbage collection; reading, verifying and repairing go on."""
+    store, request = call.path["store"], call.body
+    return await call.context.datastores.quarantine(store, call.principal.auth_id, request.reason)
+
+
+@routes.route(
+    "POST",
+    "/datastores/{store}/release",
+    access=needs(Privilege.DATASTORE_MODIFY, "/datastore/{store}"),
+    body=ReleaseRequest,
+    answer=DatastoreView,
+)
+async def datastore_release(call: Call) -> DatastoreView:
+    """End a quarantine, saying what its cause was."""
+    return await call.context.datastores.release(call.path["store"], call.principal.auth_id, call.body.cause)
+
+
+@routes.route(
+    "POST",
+    "/datastores/{store}/maintenance",
+    access=needs(Privilege.DATASTORE_MODIFY, "/datastore/{store}"),
+    body=MaintenanceRequest,
+    answer=TaskStarted,
+)
+async def datastore_maintenance(call: Call) -> TaskStarted:
+    """Make a datastore read-only or offline for maintenance, or end that; the task waits for what is under way."""
+    upid = await call.context.upkeep.maintain(call.path["store"], call.principal.auth_id, call.body)
+    return TaskStarted(upid=upid)
 
 
 def _sees_all(call: Call, namespace: str) -> bool:

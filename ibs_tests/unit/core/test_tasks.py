@@ -9,7 +9,9 @@ from ibs.errors import ExitStatus
 
 
 def test_the_words_are_those_of_the_interface() -> None:
-    assert [str(kind) for kind in TaskType] == ["backup", "restore", "sync", "verify", "gc", "prune", "tape"]
+    words = [str(kind) for kind in TaskType]
+    assert words[:7] == ["backup", "restore", "sync", "verify", "gc", "prune", "tape"]
+    assert words[7:] == ["maintenance", "repair"]
     assert " ".join(TaskState) == "queued Starting running OK WARNING FAILED CANCELLED"
 
 

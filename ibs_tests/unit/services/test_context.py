@@ -38,6 +38,7 @@ def context_of(house: House) -> ServerContext:
         datastores=house.datastores,
         sessions=nobody,
         readers=nobody,
+        upkeep=nobody,
         tasks=house.tasks,
         inbox_table=house.catalog.inbox,
         supervisor=house.supervisor,

@@ -9,7 +9,17 @@ import pytest
 
 from ibs.cli.admin import root
 from ibs.errors import ConflictError
-from ibs.wire.datastore import DatastoreCreate, DatastoreStats, DatastoreView, ProbeCheck, ProbeResult
+from ibs.wire.common import TaskStarted
+from ibs.wire.datastore import (
+    DatastoreCreate,
+    DatastoreStats,
+    DatastoreView,
+    MaintenanceRequest,
+    ProbeCheck,
+    ProbeResult,
+    QuarantineRequest,
+    ReleaseRequest,
+)
 from ibs_tests.support.fakeapi import install, invoke
 
 VIEW = DatastoreView(name="main", path="/srv/main", uuid="u", status="offline", reason="not mounted")
@@ -74,3 +84,29 @@ def test_remove_says_that_data_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     api = install(monkeypatch, tmp_path)
     api.answers["DELETE", "/datastores/main"] = None
     assert "not touched" in invoke(root, "datastore", "remove", "main").output
+
+
+def test_quarantine_and_release_say_what_they_did(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    api = install(monkeypatch, tmp_path)
+    held = DatastoreView(
+        name="main", path="/srv", uuid="u", status="quarantined", reason="quarantined since x", warnings=["not noted"]
+    )
+    api.answers["POST", "/datastores/main/quarantine"] = held
+    done = invoke(root, "datastore", "quarantine", "main", "--reason", "a disk lies")
+    assert "datastore main is quarantined: quarantined since x" in done.output
+    assert "warning: not noted" in done.output
+    assert api.asked[0][2] == QuarantineRequest(reason="a disk lies")
+    assert invoke(root, "datastore", "release", "main").exit_code == 2
+    api.answers["POST", "/datastores/main/release"] = DatastoreView(name="main", path="/srv", uuid="u", status="online")
+    done = invoke(root, "datastore", "release", "main", "--cause", "a cable", "-o", "json")
+    assert json.loads(done.output)["status"] == "online"
+    assert api.asked[-1][2] == ReleaseRequest(cause="a cable")
+
+
+def test_maintenance_prints_its_task(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    api = install(monkeypatch, tmp_path)
+    api.answers["POST", "/datastores/main/maintenance"] = TaskStarted(upid="UPID:x")
+    done = invoke(root, "datastore", "maintenance", "main", "offline", "--drain", "5", "--detach")
+    assert (done.exit_code, done.output.strip()) == (0, "UPID:x")
+    assert api.asked[0][2] == MaintenanceRequest(mode="offline", drain_seconds=5)
+    assert invoke(root, "datastore", "maintenance", "main", "closed").exit_code == 2

@@ -8,6 +8,7 @@ import pytest
 
 from ibs.core.names import Group, Namespace, SnapshotName
 from ibs.errors import ConflictError, DatastoreOffline
+from ibs.wire.datastore import MaintenanceRequest
 from ibs_tests.support.control import FakeContext, Served
 
 SNAPSHOT = "host/a/2026-11-22T19:00:00Z"
@@ -24,6 +25,17 @@ async def test_life_of_a_datastore(ask: Any, context: FakeContext) -> None:
     ):
         await ask(method, path)
         assert context.asked[-1] == asked
+
+
+async def test_modes_of_a_datastore(ask: Any, context: FakeContext) -> None:
+    await ask("POST", "/datastores/main/quarantine", json={"reason": "a disk lies"})
+    assert context.asked[-1][:2] + context.asked[-1][3:] == ("quarantine", "main", "a disk lies")
+    await ask("POST", "/datastores/main/release", json={"cause": "a cable"})
+    assert context.asked[-1][:2] + context.asked[-1][3:] == ("release", "main", "a cable")
+    await ask("POST", "/datastores/main/release", 400, json={})
+    assert (await ask("POST", "/datastores/main/maintenance", json={"mode": "offline"})).json()["upid"]
+    assert context.asked[-1][0] == "maintain"
+    assert context.asked[-1][3] == MaintenanceRequest(mode="offline")
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", ".hidden", "-x", "x" * 65, "a b", "ü", "a\0"])
