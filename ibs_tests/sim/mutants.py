@@ -1,0 +1,195 @@
+"""The product broken on purpose, one promise at a time: what the simulator must find, or it proves nothing.
+
+Each mutant is a context manager that patches the product and puts it back. `LATER` seeds bound how long it may live.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+
+from ibs.engine import references
+from ibs.engine.session import commit as committing
+from ibs.engine.session import discard as discarding
+from ibs.engine.session import opening
+from ibs.engine.session.pins import PinGate, PinSet, id_array
+from ibs.storage.local import barrier as barriers
+from ibs.storage.local import durable, files, ownership, publish, reader, receive, recover
+
+Mutant = Callable[[], AbstractContextManager[None]]
+MUTANTS: dict[str, Mutant] = {}
+
+
+def _replacing(name: str, place: Any, attribute: str, make: Callable[[Any], Any]) -> None:
+    @contextlib.contextmanager
+    def broken() -> Iterator[None]:
+        before = place.__dict__[attribute]
+        setattr(place, attribute, make(before))
+        try:
+            yield
+        finally:
+            setattr(place, attribute, before)
+
+    MUTANTS[name] = broken
+
+
+def _no_journal(before: Any) -> Any:
+    def pin(self: PinSet, ids: Any) -> None:
+        with self._lock:
+            new = self._uploaded.new(ids)
+            self._uploaded.add(new)
+            if new:
+                self._gate.announce(self.domain, id_array(b"".join(new)))
+
+    return pin
+
+
+_replacing("pin journal skipped", PinSet, "pin", _no_journal)
+
+
+def _silent(before: Any) -> Any:
+    def announce(self: PinGate, domain: bytes, ids: Any) -> None:
+        return None
+
+    return announce
+
+
+_replacing("gate not announced", PinGate, "announce", _silent)
+
+
+class _NoSnapshots:
+    """Stands for the folders of a store that has none."""
+
+    def every(self) -> Iterator[Any]:
+        return iter(())
+
+
+def _manifests_first(before: Any) -> Any:
+    def protected(context: Any, *, skip: Any = ()) -> Any:
+        yield from [part for name in context.folders.every() for part in references.of_snapshot(context, name)]
+        yield from before(dataclasses.replace(context, folders=_NoSnapshots()), skip=skip)
+
+    return protected
+
+
+_replacing("manifests read before journals", discarding, "protected_ids", _manifests_first)
+
+
+def _no_mark(before: Any) -> Any:
+    return lambda context, domain, candidates, lookup, skip: np.zeros(len(candidates), dtype=np.bool_)
+
+
+_replacing("sweep without a mark", discarding, "_mark", _no_mark)
+
+
+def _no_flush(before: Any) -> Any:
+    def flush(self: Any, point: str) -> None:
+        self._hook(point)
+
+    return flush
+
+
+_replacing("answer before the barrier", durable.Flusher, "flush", _no_flush)
+
+
+def _promote_first(before: Any) -> Any:
+    def round_(self: Any) -> int:
+        waiting = self.ledger.received_all()
+        promoted = [entry for entry in waiting if self._promote(entry)]
+        self._flush_or_condemn("barrier.sync")
+        return int(self.ledger.record(promoted))
+
+    return round_
+
+
+_replacing("promoted before the barrier", barriers.Barrier, "_round", _promote_first)
+
+
+def _no_second_barrier(before: Any) -> Any:
+    return lambda self: None
+
+
+_replacing("no barrier before the manifest", barriers.Barrier, "sync", _no_second_barrier)
+
+
+def _rename_only(before: Any) -> Any:
+    def replace(name: str, data: Any, *, dir_fd: int, step: Any = lambda point: None) -> None:
+        temporary = files.temporary_name(name)
+        step("temp")
+        files.write_new(temporary, data, dir_fd=dir_fd, durable=False)
+        step("rename")
+        files.os.rename(temporary, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+        step("done")
+
+    return replace
+
+
+_replacing("manifest not flushed", files, "replace", _rename_only)
+
+
+def _present(before: Any) -> Any:
+    def check(context: Any, staged: Any) -> Any:
+        return [staged.indexes[name].all_ids() for name in committing._closed(staged)]
+
+    return check
+
+
+_replacing("presence not checked", committing, "check_presence", _present)
+
+
+def _all_known(before: Any) -> Any:
+    def unusable(self: Any, address: Any, name: str, size: int) -> Any:
+        if self.ledger.received(address) is not None:
+            return None
+        if self.ledger.mark_of(address) is not None or self.held.prefixes.there(name[:4]):
+            return None if self.ledger.info([address])[0].stored_bytes or self.ledger.mark_of(address) else False
+        return False
+
+    return unusable
+
+
+_replacing("known answer for a bad chunk", receive.Receiver, "_unusable", _all_known)
+
+_replacing("wrong bytes served", reader, "wrong", lambda before: lambda data, address: "")
+_replacing("owner record not read again", ownership, "check_fence", lambda before: lambda meta, store, mine: None)
+_replacing("group owner not checked", opening, "check_owner", lambda before: lambda context, wanted: None)
+_replacing(
+    "received chunks trusted after a crash", recover, "whole_on_disk", lambda before: lambda dir_fd, path, address: True
+)
+
+
+def _journal_first_away(before: Any) -> Any:
+    def publish_(context: Any, staged: Any, raw: Any, signature: Any, used: Any) -> Any:
+        discarding.remove_staging(context.store, "x")
+        folder = context.store.staging.folder(staged.facts.session_id)
+        with contextlib.suppress(Exception):
+            folder.unlink("pins.journal")
+        return before(context, staged, raw, signature, used)
+
+    return publish_
+
+
+_replacing("journal removed before the manifest", committing, "_publish", _journal_first_away)
+
+
+def _manifest_first(before: Any) -> Any:
+    def fill(self: Any, name: str, parent: int, contents: Any, last: Any) -> None:
+        order = {each: contents[each] for each in [*last, *(one for one in contents if one not in last)]}
+        with files.opened([name], dir_fd=parent) as fd:
+            for each, content in order.items():
+                if each in last:
+                    self._place_last(each, content, fd)
+                else:
+                    self._place(each, content, fd)
+            self.barrier.sync()
+            files.os.fsync(parent)
+
+    return fill
+
+
+_replacing("manifest before indexes", publish.Publisher, "_fill", _manifest_first)

@@ -1,0 +1,377 @@
+"""A world: one seed's machine, its server process again and again, and all who use it at once.
+
+The world runs eras. In each the store is opened and clients, verifications, clean-ups and mishaps run side by side
+until the process is stopped, killed, or the power goes. At the end everything comes to rest and nothing may be left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+import trio
+import trio.testing
+from blake3 import blake3
+
+from ibs.core.events import Event
+from ibs.engine.context import StoreContext
+from ibs.engine.datastore import Datastore
+from ibs.engine.folders import SnapshotFolders
+from ibs.errors import IbsError
+from ibs.runtime.clock import START
+from ibs.storage.local import LocalStore, Options
+from ibs_tests.sim.alphabet import find_key
+from ibs_tests.sim.disk import File, Folder
+from ibs_tests.sim.machine import MOUNT, Killed, Machine
+from ibs_tests.sim.model import Model, Violation
+from ibs_tests.sim.threads import Stuck
+
+UUID = "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"
+SERVER = "11111111-2222-4333-8444-555555555555"
+SEED = bytes(range(32))
+STEPS = 40
+KILL_POINTS = [
+    "put.write",
+    "put.temp",
+    "put.rename",
+    "barrier.sync",
+    "barrier.promote",
+    "barrier.record",
+    "publish.index",
+    "publish.sync",
+    "publish.manifest.temp",
+    "publish.manifest.rename",
+    "publish.manifest.done",
+    "remove.manifest",
+    "remove.files",
+    "discard.sync",
+    "discard.row",
+    "discard.file",
+    "recover.promote",
+    "recover.rebuild",
+    "recover.sweep",
+]
+
+
+@dataclass
+class Outcome:
+    """What one seed gave."""
+
+    seed: int
+    violation: str = ""
+    rule: str = ""
+    trace: list[str] = field(default_factory=list)
+    digest: str = ""
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+class World:
+    """Made for one seed, run once."""
+
+    def __init__(self, seed: int, *, steps: int = STEPS) -> None:
+        self.seed = seed
+        self.steps = steps
+        self.rng = Random(f"{seed} world")
+        self.outcome = Outcome(seed)
+        self._hash = blake3()
+        self.machine = Machine(seed, self.tell)
+        self.machine.digest = self._hash.update
+        self.model = Model(self.machine.disk)
+        self.excuses: set[str] = set()
+        self.taken_over = False
+        self.weights: dict[str, int] = {}
+        self.had_power_cut = self.had_fault = False
+        self.events: list[Event] = []
+        self.datastore: Datastore
+        self._entropy = Random(f"{seed} entropy")
+        self._seen = 0
+        self._takeover = False
+        self._began = False
+        self.machine.os.before_unlink = self._on_unlink
+        self.machine.os.before_rename = self._on_rename
+
+    # --- telling ---
+
+    def tell(self, text: str) -> None:
+        """A line of the trace."""
+        line = f"{self.machine.calls:6d} {text}"
+        self.outcome.trace.append(line)
+        self._hash.update(line.encode())
+
+    def count(self, what: str, number: int = 1) -> None:
+        self.outcome.counts[what] += number
+
+    # --- the disk's watchers ---
+
+    def _on_unlink(self, folder: Folder, name: str, file: File) -> None:
+        if len(name) >= 64 and self.machine.disk.look(f"chunks/{name[:4]}") is folder:
+            self.model.check_unlink(name, file)
+
+    def _on_rename(self, old: str, new: str, node: Any) -> None:
+        name = new.rpartition("/")[2]
+        if name.endswith(".bad") and isinstance(node, File):
+            self.model.check_put_aside(name.removesuffix(".bad"), node)
+
+    # --- running ---
+
+    def run(self) -> Outcome:
+        """The whole run. What is found is in the outcome."""
+        from trio._core import _run  # noqa: PLC0415 - trio's own switch for runs that repeat
+
+        before = _run._ALLOW_DETERMINISTIC_SCHEDULING  # type: ignore[attr-defined]
+        _run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[attr-defined]
+        _run._r.seed(self.seed)
+        try:
+            with self.machine.running_product():
+                trio.run(self._live, clock=trio.testing.MockClock(autojump_threshold=0))
+        except BaseException as error:
+            found = _find(error, (Violation, Stuck, KeyboardInterrupt))
+            if found is None or isinstance(found, KeyboardInterrupt):
+                raise
+            self.outcome.rule = found.rule if isinstance(found, Violation) else "nobody waits for ever"
+            self.outcome.violation = str(found)
+            self.tell(f"VIOLATED {found}")
+        finally:
+            _run._ALLOW_DETERMINISTIC_SCHEDULING = before  # type: ignore[attr-defined]
+            self.machine.bury(power_cut=False)
+        self._sum_up()
+        return self.outcome
+
+    def _sum_up(self) -> None:
+        counts, machine = self.outcome.counts, self.machine
+        counts.update({f"point {point}": number for point, number in machine.passed.items()})
+        counts.update({f"died at {point}": number for point, number in machine.died_at.items()})
+        counts.update({f"fault {name}": number for name, number in machine.disk.faults.items()})
+        counts.update({f"check {name}": number for name, number in self.model.checks.items()})
+        counts["disk calls"] += machine.calls
+        counts["thread switches"] += machine.threads.switches
+        self.outcome.digest = self._hash.hexdigest()
+
+    async def _live(self) -> None:
+        machine = self.machine
+        self.tell(
+            f"seed {self.seed}: {'journalled' if machine.disk.journalled else 'loose'} disk,"
+            f" {'syncfs' if machine.whole_flush else 'fsync each'}, restless {machine.threads.restless}"
+        )
+        LocalStore.create(MOUNT, "s1", UUID, created=START)
+        machine.disk.flush_all()
+        while self.steps > 0:
+            await self._era()
+        await self._rest()
+
+    async def _era(self) -> None:
+        """The life of one process."""
+        self._arm()
+        power_cut = self.rng.random() < 0.5
+        clean = False
+        try:
+            clean = await self._process()
+        except BaseException as error:
+            worse = _find(error, (Violation, Stuck))
+            if worse is not None:
+                raise worse from None
+            if not self.machine.dead or _find(error, (Killed,)) is None:
+                raise
+        if not clean:
+            self.count("era.power cut" if power_cut else "era.killed")
+            self.tell("POWER CUT" if power_cut else "KILLED")
+        self._end(power_cut=power_cut and not clean)
+
+    def _end(self, *, power_cut: bool) -> None:
+        self.machine.bury(power_cut=power_cut)
+        self.had_power_cut |= power_cut
+        self.model.restarted(power_cut=power_cut)
+        self.model.check(when="after the end of the process")
+        self.machine.disk.reads_fail = self.machine.disk.flush_fails = 0
+        self.excuses.clear()
+        self.excuses |= {"spoiled"} if self.model.ever_spoiled else set()
+        if self.rng.random() < 0.5:
+            self.machine.disk.foreign = 0
+        self.excuses |= {"space"} if self.machine.disk.foreign else set()
+        if self.taken_over:
+            self._takeover, self.taken_over = True, False
+
+    def _arm(self) -> None:
+        """Decide when this process dies, if it does."""
+        machine, rng = self.machine, self.rng
+        kind = rng.randrange(4)
+        if kind == 0:
+            machine.die_at_call = machine.calls + int(rng.expovariate(1 / 800)) + 1
+        elif kind == 1:
+            machine.die_at_point = (rng.choice(KILL_POINTS), rng.randint(1, 12))
+
+    async def _process(self) -> bool:
+        """Open, work, end. True when it ended in order."""
+        from ibs_tests.sim.actors import choose  # noqa: PLC0415 - they know the world
+
+        try:
+            await self.open()
+        except IbsError as error:  # a store that cannot be opened now is opened another time
+            self.refused("open", error)
+            self.machine.threads.dead = True
+            self.machine.disk.foreign = 0
+            raise Killed from None
+        length = self.rng.randint(5, 25)
+        async with trio.open_nursery() as nursery:
+            for _ in range(min(length, self.steps)):
+                self.steps -= 1
+                name, actor = choose(self)
+                nursery.start_soon(self._guard, name, actor)
+                await self.pause()
+            ending = self.rng.randrange(3)
+            if ending == 0:  # in the middle of it all
+                with contextlib.suppress(Killed):
+                    self.machine.die("nothing in particular")
+                raise Killed
+            if ending == 1:
+                nursery.cancel_scope.cancel()
+        await self._close()
+        return True
+
+    async def _guard(self, name: str, actor: Callable[[World], Awaitable[None]]) -> None:
+        self.count(f"action {name}")
+        try:
+            await actor(self)
+        except IbsError as error:
+            self.refused(name, error)
+        if self.machine.dead:
+            raise Killed
+
+    def refused(self, what: str, error: IbsError) -> None:
+        """An error is right only where the world gave reason for it."""
+        self.alive()
+        kind = type(error).__name__
+        self.count(f"refused {what} {kind}")
+        self.tell(f"{what}: {kind}: {error.message[:120]}")
+        reasons = {
+            "NoSpace": {"space"},
+            "DatastoreReadOnly": {"flush"},
+            "FailedError": {"read", "space", "flush"},
+            "DatastoreOffline": {"owner", "closing"},
+            "BusyError": {"*"},
+            "SessionLost": {"*"},
+            "NotFoundError": {"forget"},
+            "ChunkNotFound": {"spoiled", "flush"},
+            "CorruptChunk": {"spoiled", "flush"},
+            "RefusedError": {"spoiled"},
+            "ConflictError": {"closing"},
+            "FormatError": {"forget"},
+        }.get(kind, set())
+        if "*" not in reasons and not reasons & self.excuses:
+            raise Violation("nothing fails without a reason", f"{what}: {kind}: {error.message}") from error
+
+    def alive(self) -> None:
+        """A client of a dead process hears nothing more."""
+        if self.machine.dead:
+            raise Killed
+
+    async def pause(self) -> None:
+        """Some turns of the loop, or some time."""
+        kind = self.rng.randrange(8)
+        if kind == 0:
+            await trio.sleep(self.rng.choice((0.001, 0.5, 1, 7)))
+        else:
+            for _ in range(self.rng.randint(0, 12)):
+                await trio.lowlevel.checkpoint()
+        self.alive()
+
+    # --- the server ---
+
+    async def open(self) -> None:
+        """A new process opens the store."""
+        options = Options(
+            hook=self.machine.hook,
+            boot_id=f"boot-{self.machine.boots}",
+            flush_whole=self.machine.whole_flush,
+            flush=self.machine.os.syncfs,
+            takeover=self._takeover,
+        )
+        store = await self.machine.threads.disk(self._open_store, options)
+        self._takeover = False
+        context = StoreContext(
+            name="s1",
+            uuid=UUID,
+            generation=store.epoch,
+            store=store,
+            folders=SnapshotFolders(store.snapshots),
+            pool=self.machine.threads,
+            clock=self.machine.clock,
+            entropy=self._entropy.randbytes,
+            keys=find_key,
+            publish=self.events.append,
+            signing_seed=SEED,
+        )
+        self.datastore = Datastore(context)
+        await self.datastore.recover()
+        self.tell(f"opened: {store.recovered}")
+        self.model.check(when="after opening")
+
+    @staticmethod
+    def _open_store(options: Options) -> LocalStore:
+        return LocalStore.open(MOUNT, UUID, SERVER, name="s1", options=options)
+
+    async def _close(self) -> None:
+        self.excuses.add("closing")
+        try:
+            await self.datastore.close("the server stops")
+        except IbsError as error:
+            self.refused("close", error)
+        self.count("era.stopped")
+        self.tell("STOPPED in order")
+
+    async def _rest(self) -> None:
+        """Everything comes to rest: a last process cleans up, and nothing is left that nobody needs."""
+        self.machine.disk.foreign = 0
+        await self.open()
+        await self.datastore.cleanup()
+        self.model.check(when="at rest")
+        self._check_nothing_left()
+        await self._close()
+        self._end(power_cut=False)
+
+    def _check_nothing_left(self) -> None:
+        disk = self.machine.disk
+        for area in ("staging", ".ibs/leases"):
+            left = disk.look(area)
+            assert isinstance(left, Folder)
+            if left.entries:
+                raise Violation("nothing is left behind", f"{area}/{next(iter(left.entries))}")
+        incoming = [path for path, _ in disk.walk("chunks/incoming")]
+        if incoming:
+            raise Violation("nothing is left behind", incoming[0])
+        if self.had_power_cut or self.had_fault:
+            return  # a lost journal leaves chunks that only a garbage collection finds
+        wanted = self.model.ever_named  # of snapshots that were forgotten only a garbage collection takes the chunks
+        for path, _ in disk.walk("chunks"):
+            name = path.rpartition("/")[2].removesuffix(".bad")
+            if name not in wanted and name not in self.model.ever_spoiled:
+                raise Violation("nothing is left behind", path)
+
+    @contextlib.contextmanager
+    def excused(self, reason: str) -> Iterator[None]:
+        """Inside, this is a reason for errors."""
+        self.excuses.add(reason)
+        yield
+
+
+def _find(error: BaseException, kinds: tuple[type[BaseException], ...]) -> BaseException | None:
+    """The first of these kinds in an error or in its groups and causes."""
+    if isinstance(error, kinds):
+        return error
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            found = _find(each, kinds)
+            if found is not None:
+                return found
+    return None
+
+
+def run(seed: int, *, steps: int = STEPS, mutant: Callable[[], AbstractContextManager[None]] | None = None) -> Outcome:
+    """Run one seed; with `mutant` on a product broken on purpose."""
+    with mutant() if mutant is not None else contextlib.nullcontext():
+        return World(seed, steps=steps).run()
