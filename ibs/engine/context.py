@@ -19,6 +19,7 @@ from ibs.engine.folders import SnapshotFolders
 from ibs.engine.leases import LeaseBook
 from ibs.engine.modes import Modes
 from ibs.engine.session.pins import PinGate
+from ibs.engine.storetime import StoreTime
 from ibs.ports.catalog import KeyRegistry
 from ibs.ports.clock import Clock
 from ibs.ports.pool import Pool
@@ -48,6 +49,10 @@ class Decoders(threading.local):
         self.plain = BlobDecoder()
 
 
+def no_one(uuid: str, snapshot: str, appeared: bool) -> None:
+    """Nobody wants to know."""
+
+
 @dataclass(frozen=True)
 class StoreContext:
     """`generation` is the store's durable opening number; `signing_seed` (32 bytes) the server's own."""
@@ -68,6 +73,12 @@ class StoreContext:
     decoders: Decoders = field(default_factory=Decoders)
     leases: LeaseBook = field(default_factory=LeaseBook)
     modes: Modes = field(default_factory=Modes)
+    moved: Callable[[str, str, bool], None] = no_one
+    """Told the store's uuid, a snapshot's name, and whether it appeared, when the server itself moves it."""
+    time: StoreTime = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "time", StoreTime(self.store.records, self.clock, self.store.boot_id))
 
     def new_id(self) -> str:
         """A fresh, unguessable name for a session or reader: 32 hex digits."""

@@ -5,14 +5,16 @@ Used by `engine.datastores`, which makes it, and by `services` through `Datastor
 
 from __future__ import annotations
 
+from ibs.core.events import EventSource, Severity
 from ibs.core.names import Namespace, SnapshotName
+from ibs.engine.bin import Bin
 from ibs.engine.context import StoreContext
 from ibs.engine.modes import Mode
 from ibs.engine.readers import ReaderTable
 from ibs.engine.session.discard import Discarded, find_unreferenced
 from ibs.engine.session.table import SessionTable
 from ibs.engine.snapshots import SnapshotCatalog
-from ibs.errors import FormatError, NotFoundError
+from ibs.errors import DatastoreReadOnly, FormatError, NoSpace, NotFoundError
 from ibs.ports.chunkstore import Address
 from ibs.storage.local import LocalStore
 from ibs.wire.datastore import DatastoreStats
@@ -29,6 +31,7 @@ class Datastore:
         self.snapshots = SnapshotCatalog(context)
         self.sessions = SessionTable(context)
         self.readers = ReaderTable(context)
+        self.bin = Bin(context)
 
     @property
     def in_use(self) -> int:
@@ -46,6 +49,7 @@ class Datastore:
 
     async def recover(self) -> None:
         """Call once after opening, before anything else: sessions of the last run become interrupted, leases go."""
+        await self.context.pool.disk(self.context.time.load)
         await self.sessions.recover()
         await self.readers.recover()
 
@@ -53,6 +57,19 @@ class Datastore:
         """End what was silent too long. Call it now and then."""
         await self.sessions.expire()
         await self.readers.expire()
+        await self.keep_time()
+        await self.bin.expire()
+
+    async def keep_time(self) -> None:
+        """Remember the store's clock now and then; tell when it has come to stand still."""
+        context = self.context
+        try:
+            froze = await context.pool.disk(context.time.keep_sometimes)
+        except (DatastoreReadOnly, NoSpace):
+            return  # nothing expires there, and a later start believes less
+        if froze:
+            text = f"nothing expires in {self.name}: {context.time.frozen}"
+            context.emit(EventSource.DATASTORE, Severity.ERROR, "datastore.clock-frozen", text)
 
     async def cleanup(self) -> Discarded:
         """Remove what interrupted sessions left behind. Raises FormatError when a reference cannot be read."""

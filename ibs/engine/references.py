@@ -1,4 +1,5 @@
-"""Everything that keeps chunks of a store alive, read from disk: journals and pinned bases, leases, then snapshots.
+"""Everything that keeps chunks of a store alive, read from disk: journals and pinned bases, leases, the bin, then
+snapshots.
 
 Used by `engine` for targeted deletion, for finding what nobody refers to, and for finding whom a bad chunk hurts.
 Synchronous; call from the pool. The order of reading is part of the safety argument (PROTOCOLS 10, P5): promises
@@ -12,12 +13,12 @@ import contextlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from ibs.core import limits
+from ibs.core import limits, manifest
 from ibs.core.ids import ID_BYTES
 from ibs.core.index import IdArray
 from ibs.core.names import SnapshotName
 from ibs.engine.context import StoreContext
-from ibs.engine.indexes import linked_index, snapshot_index
+from ibs.engine.indexes import linked_index, parse_index, snapshot_index
 from ibs.engine.session.facts import SESSION_FILE, SESSION_FILE_BYTES_MAX, SessionFacts, decode_facts
 from ibs.engine.session.pins import JOURNAL_FILE, id_array
 from ibs.errors import FormatError, NotFoundError
@@ -47,6 +48,8 @@ def protected_ids(context: StoreContext, *, skip: Collection[str] = ()) -> Itera
     for reader_id, lease in context.leases.held():
         for name, index in lease.indexes():
             yield Protected(f"reader {reader_id} {name}", index.header.domain, index.stored_ids)
+    for entry in context.store.bin.entries():
+        yield from of_bin_entry(context, entry)
     for snapshot in context.folders.every():
         yield from of_snapshot(context, snapshot)
 
@@ -86,6 +89,26 @@ def of_snapshot(context: StoreContext, name: SnapshotName) -> Iterator[Protected
                 f"snapshot {name} has lost the index of {archive.name}", hint="restore the snapshot from a replica"
             ) from None
         yield Protected(f"{name} {archive.name}", index.header.domain, index.stored_ids)
+
+
+def of_bin_entry(context: StoreContext, entry: str) -> Iterator[Protected]:
+    """The references of a forgotten snapshot; nothing when it left the bin meanwhile.
+
+    What moves between the bin and its place is told at the gate (`PinGate.moving`): no order of looking sees it surely.
+    """
+    files = context.store.bin
+    try:
+        stated = manifest.decode(files.read(entry, manifest.MANIFEST_FILE))
+        for archive in stated.archives:
+            name = f"{archive.name}.idx"
+            content = files.read(entry, name, limit=limits.INDEX_FILE_BYTES_MAX)
+            index = parse_index(content, f"{stated.snapshot} in the bin, {name}")
+            yield Protected(f"{stated.snapshot} in the bin, {archive.name}", index.header.domain, index.stored_ids)
+    except NotFoundError:
+        if entry in files.entries():
+            raise FormatError(
+                f"entry {entry} of the bin has lost an index", hint="undo is useless; remove it: bin empty"
+            ) from None
 
 
 def facts_of(folder: WorkFolder) -> SessionFacts | None:

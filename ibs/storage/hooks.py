@@ -18,6 +18,13 @@ Points of the local store, in the order a chunk and a snapshot meet them:
     publish.manifest.done   it is visible, its folder not yet flushed
     remove.manifest         before a snapshot's manifest goes
     remove.files            before the rest of it goes
+    bin.record              before a forgotten snapshot gets its record
+    bin.rename              before it moves to the bin
+    bin.done                it is there, the two folders not yet flushed
+    undo.rename             before it moves back
+    undo.done               it is there, the two folders not yet flushed
+    purge.manifest          before the manifest of a bin's entry goes
+    purge.files             before the rest of it goes
     discard.sync            before the flush of snapshots removed since the last one
     discard.row             before rows of discarded chunks go
     discard.file            before each of their files goes

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ibs.core.ids import ID_BYTES
 from ibs.core.index import IdArray, IdLookup
+from ibs.errors import BusyError
 from ibs.ports.chunkstore import Address
 from ibs.storage.local.workfolder import WorkFolder
 
@@ -101,6 +102,12 @@ class Watch:
         """Remember the candidates among `ids`."""
         self.promised.update(ids[at].tobytes() for at in np.flatnonzero(self.candidates.contains(ids)))
 
+    def note_all(self, ids: Iterable[tuple[bytes, IdArray]]) -> None:
+        """As `note`, for those of our domain."""
+        for domain, some in ids:
+            if domain == self.domain:
+                self.note(some)
+
 
 class PinGate:
     """Where promises and deletions of one store meet. Thread-safe; its lock is the innermost of the engine's."""
@@ -108,6 +115,7 @@ class PinGate:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._watches: list[Watch] = []
+        self._moves: dict[object, Sequence[tuple[bytes, IdArray]] | None] = {}
 
     @property
     def busy(self) -> bool:
@@ -123,10 +131,37 @@ class PinGate:
                     watch.note(ids)
 
     @contextlib.contextmanager
+    def moving(self, ids: Sequence[tuple[bytes, IdArray]] | None) -> Iterator[None]:
+        """Rename a snapshot's folder inside this: a deletion may look where it is not yet, then where it is no more.
+
+        So its ids, by domain, are announced to the deletions under way and to those that begin meanwhile. None when
+        they cannot be told: raises BusyError while a deletion is under way, and none begins meanwhile.
+        """
+        with self._lock:
+            if ids is None and self._watches:
+                raise BusyError(
+                    "chunks are being deleted, and what this damaged snapshot refers to cannot be told",
+                    hint="try again when garbage collection has ended",
+                )
+            for watch in self._watches:
+                watch.note_all(ids or ())
+            this = object()
+            self._moves[this] = ids
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._moves[this]
+
+    @contextlib.contextmanager
     def watching(self, domain: bytes, candidates: IdLookup) -> Iterator[Watch]:
         """Hear of promises from now on. Read journals, leases and manifests **inside** this, in that order."""
         watch = Watch(domain, candidates)
         with self._lock:
+            if any(move is None for move in self._moves.values()):
+                raise BusyError("a damaged snapshot is being moved", hint="try again in a moment")
+            for move in self._moves.values():
+                watch.note_all(move or ())
             self._watches.append(watch)
         try:
             yield watch

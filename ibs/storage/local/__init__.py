@@ -12,7 +12,8 @@ Importable by `engine` and `app`; imports `core`, `ports` and `errors` only. One
     workfolder  folders of sessions and readers                   probe       looking without touching
     durable     syncfs or fsync, and the memory of failure        space       floor and reserve
     gate        who is inside, shard locks                        held        descriptors that the parts share
-    mode        what it may be used for
+    mode        what it may be used for                           bin         forgotten snapshots
+    records     small records beside the identity
     files       small file work by descriptor                     trouble     translation of errors
 """
 

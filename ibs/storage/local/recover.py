@@ -23,6 +23,8 @@ from ibs.storage.local.chunkdb import ChunkDb, Found, RowState
 from ibs.storage.local.held import Held
 from ibs.storage.local.layout import (
     BAD_SUFFIX,
+    BIN,
+    BIN_RECORD,
     CHUNK_DB,
     CHUNKS,
     INCOMING,
@@ -177,7 +179,15 @@ class Recovery:
             for name in files.folders(area):
                 with files.opened([name], dir_fd=area) as fd:
                     _remove_temporary(fd)
-        return self._sweep_snapshots(folders.snapshots, limits.NAMESPACE_DEPTH_MAX + 2)
+        return self._sweep_bin() + self._sweep_snapshots(folders.snapshots, limits.NAMESPACE_DEPTH_MAX + 2)
+
+    def _sweep_bin(self) -> int:
+        """Entries that were half removed."""
+        try:
+            with files.opened([BIN], dir_fd=self.held.folders.meta) as bin_fd:
+                return sum(self._sweep_snapshot(name, bin_fd, stray="") for name in files.folders(bin_fd))
+        except FileNotFoundError:
+            return 0
 
     def _sweep_snapshots(self, folder: int, depth: int) -> int:
         """Walk down to the snapshots: namespaces and types above, groups, then times."""
@@ -191,10 +201,12 @@ class Recovery:
                     swept += self._sweep_snapshots(fd, depth - 1)
         return swept
 
-    def _sweep_snapshot(self, name: str, folder: int) -> int:
+    def _sweep_snapshot(self, name: str, folder: int, stray: str = BIN_RECORD) -> int:
         with files.opened([name], dir_fd=folder) as fd:
             if files.exists(MANIFEST, dir_fd=fd):
                 _remove_temporary(fd)
+                if stray:  # it never reached the bin, or came back from there
+                    files.unlink_quietly(stray, dir_fd=fd)
                 return 0
         self.held.hook("recover.sweep")
         return int(self.held.reserve.retrying(lambda: _remove_dir(name, folder)))

@@ -22,6 +22,7 @@ from ibs.errors import DatastoreOffline, UsageError
 from ibs.ports.chunkstore import Address, ChunkInfo, Counts, PutOutcome, Space
 from ibs.storage.local import mode, ownership, probe
 from ibs.storage.local.barrier import Barrier
+from ibs.storage.local.bin import BinFiles
 from ibs.storage.local.create import create_store
 from ibs.storage.local.discard import Discarder
 from ibs.storage.local.layout import LEASES, META, STAGING, Generation
@@ -30,6 +31,7 @@ from ibs.storage.local.opening import Opened, Options, Recovered, open_store
 from ibs.storage.local.publish import Publisher
 from ibs.storage.local.reader import Reader
 from ibs.storage.local.receive import Receiver
+from ibs.storage.local.records import StoreRecords
 from ibs.storage.local.snapshots import SnapshotFiles
 from ibs.storage.local.space import measure
 from ibs.storage.local.trouble import border
@@ -41,8 +43,8 @@ _HEX = re.compile(r"[0-9a-f]{0,64}", re.ASCII)
 class LocalStore:
     """An open store: implements ChunkStore. Made by `open`, ended by `close`, then every call says `offline`.
 
-    `snapshots`: what is visible. `staging`: folders of write sessions. `leases`: folders of readers.
-    `recovered`: what opening found and did.
+    `snapshots`: what is visible. `bin`: what was forgotten. `records`: small records. `staging`: folders of write
+    sessions. `leases`: folders of readers. `recovered`: what opening found and did.
     """
 
     def __init__(self, opened: Opened, uuid: str, server: str) -> None:
@@ -66,6 +68,8 @@ class LocalStore:
         self._discarder = Discarder(held, ledger)
         self._publisher = Publisher(held, self._barrier, self.check_owner)
         self.snapshots = SnapshotFiles(held, self.check_owner)
+        self.bin = BinFiles(held, self.check_owner)
+        self.records = StoreRecords(held, self.check_owner)
         self.staging = WorkArea(held, held.folders.staging, STAGING)
         self.leases = WorkArea(held, held.folders.leases, f"{META}/{LEASES}", essential=True)
 
@@ -213,6 +217,11 @@ class LocalStore:
     def epoch(self) -> int:
         """This open's generation; chunks acknowledged now get it."""
         return self._held.epoch
+
+    @property
+    def boot_id(self) -> str:
+        """The machine's boot in which the store was opened; "" when that cannot be told."""
+        return self._boot_id
 
     @property
     def status(self) -> tuple[str, str]:

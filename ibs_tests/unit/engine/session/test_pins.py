@@ -9,7 +9,7 @@ from ibs.core.ids import PLAIN_DOMAIN, chunk_id
 from ibs.core.index import IdLookup
 from ibs.engine.session import pins as module
 from ibs.engine.session.pins import JOURNAL_FILE, IdSet, PinGate, PinSet, id_array
-from ibs.errors import NoSpace
+from ibs.errors import BusyError, NoSpace
 from ibs.storage.local import LocalStore
 
 OTHER_DOMAIN = b"\1" * 32
@@ -109,3 +109,26 @@ def test_missing_looks_at_bases_and_uploads(store: LocalStore) -> None:
     assert len(pins.missing(np.zeros((0, 32), dtype=np.uint8))) == 0
     pins.release()
     assert list(pins.missing(array(1, 7))) == [0, 1]
+
+
+def test_a_move_is_told_to_deletions_before_and_during_it() -> None:
+    gate = PinGate()
+    moved = [(PLAIN_DOMAIN, array(1, 2)), (OTHER_DOMAIN, array(3))]
+    with (
+        gate.watching(PLAIN_DOMAIN, IdLookup(array(1, 3))) as before,
+        gate.moving(moved),
+        gate.watching(OTHER_DOMAIN, IdLookup(array(3, 4))) as during,
+    ):
+        assert gate.busy
+    with gate.watching(PLAIN_DOMAIN, IdLookup(array(1))) as after:
+        pass
+    assert (before.promised, during.promised, after.promised) == (set(ids(1)), set(ids(3)), set())
+
+
+def test_a_move_of_unknown_ids_and_a_deletion_keep_out_of_each_others_way() -> None:
+    gate = PinGate()
+    with gate.moving(None), pytest.raises(BusyError), gate.watching(PLAIN_DOMAIN, IdLookup(array(1))):
+        pytest.fail("it looked where things move")
+    with gate.watching(PLAIN_DOMAIN, IdLookup(array(1))), pytest.raises(BusyError), gate.moving(None):
+        pytest.fail("it moved while somebody looks")
+    assert not gate.busy
