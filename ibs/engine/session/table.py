@@ -12,6 +12,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 import msgspec
+import trio
 
 from ibs.core import limits
 from ibs.core import manifest as manifests
@@ -49,6 +50,8 @@ class SessionTable:
         self._opening = 0
         self._epochs = itertools.count(1)
         self._closing = ""
+        # Two discards at once would each spare what the other's journal names, and both journals would go.
+        self._discarding = trio.Lock()
 
     @property
     def open_sessions(self) -> list[WriteSession]:
@@ -243,7 +246,8 @@ class SessionTable:
         if one is None:
             raise NotFoundError(f"there is no interrupted session {session_id[:64]}")
         try:
-            return await discard_session(self._context, session_id)
+            async with self._discarding:
+                return await discard_session(self._context, session_id)
         except BaseException:
             self._interrupted[session_id] = one
             raise

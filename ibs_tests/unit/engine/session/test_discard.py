@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import trio
 
 from ibs.core.keys import DataKeys
 from ibs.core.names import SnapshotName
@@ -67,6 +68,17 @@ async def test_chunks_of_open_and_of_other_interrupted_sessions_stay(datastore: 
     assert there(datastore, b"live", b"other") == [True, False]
     await live.archive("etc.tree", [b"live"], send=False)
     await live.commit()
+
+
+async def test_two_discards_at_once_leave_nothing(datastore: Datastore) -> None:
+    first, second = await start(datastore, group="host/a"), await start(datastore, group="host/b")
+    for writer in (first, second):
+        await writer.send(b"in both")
+        await writer.session.abort("stopped")
+    async with trio.open_nursery() as nursery:
+        for writer in (first, second):
+            nursery.start_soon(datastore.sessions.discard, writer.session.session_id)
+    assert list(datastore.store.iterate()) == []
 
 
 async def test_chunks_of_a_pinned_base_stay_when_its_snapshot_is_gone(datastore: Datastore) -> None:
