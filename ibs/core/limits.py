@@ -221,6 +221,11 @@ TASKS_KEPT_MAX = 50_000
 TASKS_OPEN_MAX = 4096
 TASK_LOG_TEXT_CHARS_MAX = 8192
 TASK_LOG_WAITING_LINES_MAX = 10_000
+RETENTION_KEEP_MAX = 100_000
+PRUNE_KEPT_SHARE = 10
+"""Pruning stops when the largest snapshot that would stay has under 1/10 of one that would go."""
+PRUNE_UNIQUE_CHUNKS_MAX = 8_000_000
+"""References of snapshots that would go, up to which the bytes that only they need are counted."""
 """Lines of one task waiting for the disk; what comes on top is counted, not kept."""
 TASK_STAGES_MAX = 32
 TASK_LOG_READ_BYTES = 256 * KIB
