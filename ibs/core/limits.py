@@ -116,6 +116,19 @@ READER_READS_MAX = 4
 """Chunks of one reader read at once."""
 VERIFY_READS_MAX = 4
 VERIFY_BAD_CHUNKS_LISTED = 1000
+VERIFY_HOP_CHUNKS = 32
+"""Chunks that one thread reads in one turn; they are asked of the disk together."""
+VERIFY_HOP_CHUNKS_THROTTLED = 4
+VERIFY_LOOK_CHUNKS = 1024
+"""Chunks whose earlier checks are looked up at once."""
+VERIFY_SEEN_IDS_MAX = 1_000_000
+"""Chunks that one run remembers in memory as good, beside the ledger."""
+VERIFY_WINDOW_DAYS = 30
+VERIFY_WINDOW_DAYS_MAX = 3650
+VERIFY_SNAPSHOTS_MAX = 16
+"""Snapshots that one run verifies side by side."""
+VERIFY_SCANS_MAX = 16
+"""Times that one run searches all indexes for whom bad chunks hurt when it finds them; then once more at its end."""
 INTERRUPTED_SESSION_KEEP_SECONDS = 24 * 3600
 RACY_WINDOW_NS = 2_000_000_000
 FULL_REREAD_EVERY_RUNS = 30
@@ -182,6 +195,10 @@ STORE_RECEIVED_BYTES_MAX = 8 * GIB
 so much is read again before the store opens."""
 STORE_DB_BATCH_ROWS = 512
 STORE_DISCARD_BATCH_CHUNKS = 64
+STORE_SCAN_ROWS = 8192
+STORE_RETIRE_BATCH_CHUNKS = 256
+STORE_TRASH_SINCE_GRAIN_SECONDS = 60
+"""How exactly an epoch of trash remembers when its last chunk came."""
 STORE_MARKS_MAX = 1_000_000
 """Bad, missing and suspect chunks kept in memory; a store with more takes no writes until it is repaired."""
 STORE_FLOOR_BYTES_MAX = 64 * MIB
@@ -204,6 +221,12 @@ CLOCK_JUMP_SECONDS_MAX = 3600
 CLOCK_KEEP_SECONDS = 300
 """How often a running clock is written to the store."""
 BIN_GRACE_SECONDS = 7 * 86_400
+RETENTION_KEEP_MAX = 100_000
+PRUNE_KEPT_SHARE = 10
+"""Pruning stops when the largest snapshot that would stay has under 1/10 of one that would go."""
+RETENTION_NAMESPACES_MAX = 1000
+PRUNE_UNIQUE_CHUNKS_MAX = 8_000_000
+"""References of snapshots that would go, up to which the bytes that only they need are counted."""
 
 # --- server state ---
 STATE_READERS = 2
@@ -221,11 +244,6 @@ TASKS_KEPT_MAX = 50_000
 TASKS_OPEN_MAX = 4096
 TASK_LOG_TEXT_CHARS_MAX = 8192
 TASK_LOG_WAITING_LINES_MAX = 10_000
-RETENTION_KEEP_MAX = 100_000
-PRUNE_KEPT_SHARE = 10
-"""Pruning stops when the largest snapshot that would stay has under 1/10 of one that would go."""
-PRUNE_UNIQUE_CHUNKS_MAX = 8_000_000
-"""References of snapshots that would go, up to which the bytes that only they need are counted."""
 """Lines of one task waiting for the disk; what comes on top is counted, not kept."""
 TASK_STAGES_MAX = 32
 TASK_LOG_READ_BYTES = 256 * KIB
@@ -295,6 +313,15 @@ LINKS_MEMORY_MAX = 100_000
 """Inodes with several names kept in memory while their other names are looked for; more go to a temporary file."""
 RECORDS_MEMORY_BYTES = 8 * MIB
 """Index records kept in memory for their digest; more go to an unlinked temporary file."""
+REPACK_LIVE_PERCENT = 30
+"""A chunk that is used less than this may be packed anew."""
+REPACK_WASTE_PERCENT = 10
+"""Nothing is packed anew while less than this share of an archive's chunk bytes is waste."""
+REPACK_READ_PERCENT = 5
+"""Share of an archive's chunk bytes that is read to be packed anew in one run, at most."""
+REPACK_LOOK_EVERY_RUNS = 10
+SURVEY_EXTENTS_MAX = 1_000_000
+"""Extents kept at once while it is counted which bytes of a chunk are in use; about 100 bytes each while sorted."""
 CHANGE_MAP_BYTES_MAX = 64 * MIB
 """Largest map of changes of an image; about 700,000 extents as QEMU prints them."""
 IMAGE_SAMPLE_CHUNKS = 8

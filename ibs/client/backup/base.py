@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import numpy as np
 import trio
+from numpy.typing import NDArray
 
 from ibs.core import index, limits
 from ibs.core.index import IdLookup, IndexHeader
@@ -43,6 +44,7 @@ class BaseIndex:
         usable = np.unpackbits(np.frombuffer(bitmap, np.uint8), count=count, bitorder="little").astype(np.bool_)
         ids = index.record_ids(records, self.header.record_bytes)
         self._records = records
+        self._ids = ids
         self.lookup = IdLookup(ids)
         self.usable = IdLookup(ids[usable]) if not usable.all() else self.lookup
         self.usable_rows = usable
@@ -58,6 +60,17 @@ class BaseIndex:
         rows = self.lookup.positions(ids)
         lengths = np.where(rows >= 0, index.tree_records(self._records)["plain_length"][rows], 0)
         return [int(length) for length in lengths]
+
+    @property
+    def data_lengths(self) -> NDArray[np.int64]:
+        """Of a tree index: plaintext length of each data chunk, 0 in the rows of metadata chunks."""
+        rows = index.tree_records(self._records)
+        lengths: NDArray[np.int64] = np.where(rows["kind"] == index.KIND_DATA, rows["plain_length"], 0).astype(np.int64)
+        return lengths
+
+    def ids_at(self, rows: NDArray[np.int64]) -> list[bytes]:
+        """Ids of these records."""
+        return [one.tobytes() for one in self._ids[rows]]
 
     def metadata_ids(self) -> list[bytes]:
         """Ids of all metadata chunks, in order of first use: the order in which a walk wants them."""

@@ -54,6 +54,9 @@ class Figures:
     files_read: int = 0
     files_reused: int = 0
     files_healed: int = 0
+    files_repacked: int = 0
+    bytes_repacked: int = 0
+    chunks_repacked: int = 0
     bytes_seen: int = 0
     bytes_read: int = 0
     bytes_reused: int = 0

@@ -136,8 +136,9 @@ class BackupOutcome:
     """A finished backup. `status` is OK or WARNING; `snapshot` is "" after a dry run.
 
     `bytes_seen` is the content of all files and images, read or taken over; `bytes_read` what was read of it;
-    `bytes_reused` what was taken over unread; `bytes_sent` and `chunks_sent` what went to the server; `new_chunks` and
-    `new_bytes` what was new to it. `remarks` are lines about how it went that are no warnings.
+    `bytes_reused` what was taken over unread; `bytes_repacked` what was read although it did not change, because the
+    chunks it was in (`chunks_repacked`) were hardly used any more; `bytes_sent` and `chunks_sent` what went to the
+    server; `new_chunks` and `new_bytes` what was new to it. `remarks` are lines about how it went that are no warnings.
     """
 
     snapshot: str
@@ -150,6 +151,9 @@ class BackupOutcome:
     files_read: int = 0
     files_reused: int = 0
     files_healed: int = 0
+    files_repacked: int = 0
+    bytes_repacked: int = 0
+    chunks_repacked: int = 0
     bytes_seen: int = 0
     bytes_read: int = 0
     bytes_reused: int = 0

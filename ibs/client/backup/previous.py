@@ -167,6 +167,8 @@ class PreviousTree:
 
     def __init__(self, base: BaseIndex, fetch: Fetch) -> None:
         self.unusable = base.unusable
+        self.repack: frozenset[bytes] = frozenset()
+        """Chunks that nothing may be taken over from, because too little of them is in use."""
         self._fetch = fetch
         self._walk: BlockWalk | None = BlockWalk(fetch, base.header.root, base.header.depth)
         self._pieces: Iterator[Entry] | None = None
@@ -189,7 +191,7 @@ class PreviousTree:
         if child is None or child.first_path != path or child.id in self.unusable:
             return None
         run = self._open(child)
-        if self.unusable and any(one in self.unusable for one in run.data_ids()):
+        if (self.unusable or self.repack) and any(one in self.unusable or one in self.repack for one in run.data_ids()):
             self._pieces = run.entries()
             return None
         return run

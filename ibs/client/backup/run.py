@@ -41,6 +41,7 @@ from ibs.sources.image import ImageSource
 from ibs.sources.notes import Note, reason, shown
 from ibs.sources.tree.content import FileAccess
 from ibs.sources.tree.scan import Found, TreeScan
+from ibs.units import format_bytes
 from ibs.wire.session import CommitRequest, CommitResult, SessionOpen, SessionOpened
 
 LOG_BLOB = "client.log"
@@ -279,6 +280,7 @@ class _Run:
             all_file_systems=self._plan.all_file_systems,
             base=base,
             take_over=take_over,
+            run=opened.base_run + 1,
             note=self._notebook.note,
         )
 
@@ -326,6 +328,11 @@ class _Run:
         figures, note = self._engine.figures, self._notebook.note
         if figures.files_healed:
             note(Note("info", f"{figures.files_healed} files were read again to replace lost or damaged chunks"))
+        if figures.files_repacked:
+            self._remark(
+                f"{figures.files_repacked} unchanged files ({format_bytes(figures.bytes_repacked)}) were read and "
+                f"packed anew, out of {figures.chunks_repacked} chunks that were hardly used any more"
+            )
         if self._notebook.dropped:
             note(Note("info", f"{self._notebook.dropped} further lines were not kept"))
 
@@ -362,6 +369,9 @@ class _Run:
                 "files": figures.files,
                 "files_read": figures.files_read,
                 "files_reused": figures.files_reused,
+                "files_repacked": figures.files_repacked,
+                "bytes_repacked": figures.bytes_repacked,
+                "chunks_repacked": figures.chunks_repacked,
                 "bytes_read": figures.bytes_read,
                 "bytes_sent": figures.bytes_sent,
                 "chunks": figures.chunks,
@@ -392,6 +402,9 @@ class _Run:
             files_read=figures.files_read,
             files_reused=figures.files_reused,
             files_healed=figures.files_healed,
+            files_repacked=figures.files_repacked,
+            bytes_repacked=figures.bytes_repacked,
+            chunks_repacked=figures.chunks_repacked,
             bytes_seen=figures.bytes_seen,
             bytes_read=figures.bytes_read,
             bytes_reused=figures.bytes_reused,

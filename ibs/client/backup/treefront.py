@@ -20,6 +20,7 @@ from ibs.client.backup.base import ChunkWanted
 from ibs.client.backup.figures import Figures
 from ibs.client.backup.items import Batch, make_entry
 from ibs.client.backup.previous import OldRun, PreviousTree
+from ibs.client.backup.repack import Survey
 from ibs.client.backup.treeread import Outlet, TreeFiles
 from ibs.core.tree import FLAG_INCOMPLETE, FLAG_RACY, Entry, Kind, entry_unchanged, is_racy
 from ibs.errors import FormatError
@@ -29,6 +30,7 @@ from ibs.sources.tree.hardlinks import HardLinks
 from ibs.sources.tree.links import LinkProbe
 from ibs.sources.tree.meta import Xattrs, device_number, xattrs_at, xattrs_of_fd
 from ibs.sources.tree.scan import Found, TreeScan
+from ibs.units import format_bytes
 
 T = TypeVar("T")
 
@@ -50,12 +52,14 @@ class TreeFront:
         clock: Clock,
         figures: Figures,
         note: Noter,
+        survey: Survey | None = None,
         dangling: Level = DANGLING_LEVEL,
     ) -> None:
         self._scan = scan
         self._files = files
         self._outlet = outlet
         self._previous = previous
+        self._survey = survey
         self._clock = clock
         self._figures = figures
         self._note = note
@@ -69,6 +73,8 @@ class TreeFront:
         """Everything, in order. Raises UsageError, SourceUnreadable; OSError never leaves."""
         try:
             outlet, figures, previous = self._outlet, self._figures, self._previous
+            if self._survey is not None and previous is not None:
+                previous.repack = yield from self._look_over(self._survey)
             for found in self._scan:
                 if not figures.entries & 0xFF:
                     self._now_ns = self._clock.now_ns()
@@ -98,7 +104,9 @@ class TreeFront:
 
     def previous_lost(self, error: Exception) -> None:
         """The old metadata that was asked for is not to be had: read everything from here on."""
-        if self._previous is not None:
+        if self._survey is not None:
+            self._survey = None  # nothing is packed anew, and what is wrong will be met again
+        elif self._previous is not None:
             self._previous.end()
             # The error may name a path, which is why it is the subject.
             self._note(Note("info", "the previous snapshot cannot be built on further", str(error)))
@@ -109,6 +117,32 @@ class TreeFront:
         self._files.close()
         self._links.close()
         self._probe.close()
+
+    def _look_over(self, survey: Survey) -> Generator[Batch, None, frozenset[bytes]]:
+        """Find the chunks to be packed anew; none where the old entries cannot all be read."""
+        while self._survey is not None:
+            try:
+                if not survey.step():
+                    break
+            except ChunkWanted as wanted:
+                yield self._outlet.take(chunk=wanted.chunk_id)
+            except FormatError as error:
+                self.previous_lost(error)
+        if self._survey is None:
+            return frozenset()
+        self._survey = None
+        found = survey.plan()
+        if found.chunks:
+            self._note(
+                Note(
+                    "info",
+                    f"{found.waste_percent:.0f} % of {format_bytes(found.archive_bytes)} in chunks are no longer used: "
+                    f"{len(found.chunks)} chunks ({format_bytes(found.live_bytes)} used of "
+                    f"{format_bytes(found.chunk_bytes)}) are packed anew",
+                )
+            )
+            self._figures.chunks_repacked += len(found.chunks)
+        return found.chunks
 
     def _ask(self, question: Callable[[bytes], T | None], path: bytes) -> Generator[Batch, None, T | None]:
         """Ask the previous tree as often as it takes; the driver brings what is wanted between two turns."""
@@ -213,10 +247,16 @@ class TreeFront:
         )
 
     def _usable(self, kept: Entry, found: Found) -> bool:
-        """False when a chunk of the file may not be reused, so that it has to be read and sent again."""
-        unusable = self._previous.unusable if self._previous is not None else frozenset()
-        if not unusable or not any(extent.id in unusable for extent in kept.extents):
+        """False when a chunk of the file may not or should not be reused, so that it has to be read and sent again."""
+        previous = self._previous
+        if previous is None or not (previous.unusable or previous.repack):
             return True
+        if not any(extent.id in previous.unusable for extent in kept.extents):
+            if not any(extent.id in previous.repack for extent in kept.extents):
+                return True
+            self._figures.files_repacked += 1
+            self._figures.bytes_repacked += sum(extent.length for extent in kept.extents)
+            return False
         self._figures.files_healed += 1
         self._note(Note("info", "read again: the datastore lost a chunk of it", shown(found.path)))
         return False

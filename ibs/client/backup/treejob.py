@@ -18,6 +18,7 @@ from ibs.client.backup.known import Watermark
 from ibs.client.backup.pipeline import Engine, ItemChannel, JobChannel, Reader, run_pipeline
 from ibs.client.backup.previous import PreviousTree
 from ibs.client.backup.records import RecordWriter, write_records
+from ibs.client.backup.repack import Survey, worth_a_look
 from ibs.client.backup.treefront import TreeFront
 from ibs.client.backup.treeread import Outlet, TreeFiles
 from ibs.core import index
@@ -40,12 +41,14 @@ async def back_up_tree(
     all_file_systems: bool,
     base: BaseIndex | None,
     take_over: bool,
+    run: int = 1,
     note: Noter,
 ) -> ManifestArchive:
     """Back up one folder tree; return what the manifest says of it.
 
     `take_over` lets unchanged files take their content from `base`; without it all is read (chunks that `base` names
-    are still not sent). Raises UsageError, SourceUnreadable and what the transport raises, perhaps in a group.
+    are still not sent). `run` counts the runs in a row that did so. Raises UsageError, SourceUnreadable and what the
+    transport raises, perhaps in a group.
     """
     scan = TreeScan(path, note=note, excludes=excludes, all_file_systems=all_file_systems)
     shelf = _shelf(engine, base) if base is not None and take_over else None
@@ -62,6 +65,7 @@ async def back_up_tree(
         clock=engine.clock,
         figures=engine.figures,
         note=note,
+        survey=Survey(base, shelf.get) if base is not None and shelf is not None and worth_a_look(base, run) else None,
     )
 
     async def provide(chunk_id: bytes) -> None:
