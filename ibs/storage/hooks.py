@@ -28,6 +28,13 @@ Points of the local store, in the order a chunk and a snapshot meet them:
     discard.sync            before the flush of snapshots removed since the last one
     discard.row             before rows of discarded chunks go
     discard.file            before each of their files goes
+    retire.row              before rows of chunks that garbage collection retires say so
+    retire.file             before each of their files moves to trash
+    retire.free             before each file that is deleted at once goes
+    revive.file             before a retired chunk's file moves back
+    revive.row              before its row says so
+    reclaim.row             before rows of chunks in trash go
+    reclaim.file            before each of their files goes
     get.read                before a chunk is read
     recover.promote         opening: before each proven chunk moves to its final folder
     recover.rebuild         opening: before the index is rebuilt

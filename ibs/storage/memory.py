@@ -12,10 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
+import numpy as np
+
 from ibs.core import limits
 from ibs.core.blob import check_blob
+from ibs.core.ids import ID_BYTES
 from ibs.errors import ChunkNotFound, ConflictError, CorruptChunk, DatastoreOffline, FormatError, NoSpace, UsageError
-from ibs.ports.chunkstore import Address, ChunkInfo, ChunkState, Counts, PutOutcome, Space
+from ibs.ports.chunkstore import Address, ChunkInfo, ChunkRows, ChunkState, Counts, PutOutcome, Retired, Space, Trash
 
 PACK_BYTES_MAX = 16 * limits.MIB
 
@@ -58,6 +61,10 @@ class MemoryStore:
         self._verified: dict[Address, int] = {}
         self._folders: dict[str, dict[str, bytes]] = {}
         self._closed = False
+        self._epoch = 1
+        self._answered: dict[Address, int] = {}  # the epoch in which each was last received or answered for
+        self._retired: dict[Address, int] = {}  # the epoch in whose trash it is; durable at once, like the epoch
+        self._since: dict[int, int] = {}
         self.staged: dict[str, bytes] = {}
         """Staged files by `SESSION/FILE`, for `publish`."""
 
@@ -69,6 +76,8 @@ class MemoryStore:
         if not 0 < len(body) <= limits.CHUNK_BODY_BYTES_MAX:
             raise UsageError(f"a chunk of {len(body)} bytes is not between 1 and {limits.CHUNK_BODY_BYTES_MAX}")
         with self._open():
+            self._take_back(address)
+            self._answered[address] = self._epoch
             mark = self._marks.get(address)
             location = self._index.get(address)
             if location is not None and mark is None and self._whole(address, location, len(body)):
@@ -83,6 +92,7 @@ class MemoryStore:
     def get(self, address: Address) -> bytes:
         """See ChunkStore.get."""
         with self._open():
+            self._take_back(address)
             if self._marks.get(address) is Mark.BAD:
                 raise CorruptChunk(address.id.hex(), "it was found corrupt before and is kept aside")
             location = self._index.get(address)
@@ -94,6 +104,18 @@ class MemoryStore:
                 self._marks[address] = Mark.BAD
                 raise CorruptChunk(address.id.hex(), why)
             return body
+
+    def get_range(self, address: Address, start: int, length: int) -> bytes:
+        """See ChunkStore.get_range."""
+        if start < 0 or length < 0:
+            raise UsageError(f"bytes {start} to {start + length} of a chunk are not a range")
+        with self._open():
+            self._take_back(address)
+            if self._marks.get(address) is Mark.BAD:
+                raise CorruptChunk(address.id.hex(), "it was found corrupt before and is kept aside")
+            if address not in self._index:
+                raise ChunkNotFound(address.id.hex())
+            return self._body(self._index[address])[start : start + length]
 
     def info(self, addresses: Sequence[Address]) -> list[ChunkInfo]:
         """See ChunkStore.info."""
@@ -119,12 +141,13 @@ class MemoryStore:
     def mark_bad(self, address: Address) -> None:
         """See ChunkStore.mark_bad."""
         with self._open():
+            self._take_back(address)
             self._marks[address] = Mark.BAD
 
     def mark_suspect(self, address: Address) -> None:
         """See ChunkStore.mark_suspect."""
         with self._open():
-            if address in self._index and address not in self._marks:
+            if address in self._index and address not in self._marks and address not in self._retired:
                 self._marks[address] = Mark.SUSPECT
 
     def unavailable(self) -> frozenset[Address]:
@@ -138,6 +161,7 @@ class MemoryStore:
             freed = 0
             for address in addresses:
                 freed += self._drop(address)
+                self._retired.pop(address, None)
                 self._marks.pop(address, None)
                 self._verified.pop(address, None)
             return freed
@@ -151,6 +175,95 @@ class MemoryStore:
         """See ChunkStore.verified."""
         with self._open():
             return [self._verified.get(address) for address in addresses]
+
+    # --- garbage collection ---
+
+    def raise_epoch(self) -> int:
+        """See ChunkStore.raise_epoch."""
+        with self._open():
+            self._epoch += 1
+            return self._epoch
+
+    def scan(self, first: bytes, last: bytes, epoch: int) -> Iterator[ChunkRows]:
+        """See ChunkStore.scan. In one batch."""
+        with self._open():
+            there = sorted(
+                (a for a, at in self._index.items() if first <= a.id <= last and at.pack.sealed),
+                key=lambda a: (a.id, a.domain),
+            )
+            if not there:
+                return iter(())
+            return iter(
+                [
+                    ChunkRows(
+                        np.frombuffer(b"".join(a.id for a in there), dtype=np.uint8).reshape(-1, ID_BYTES),
+                        [a.domain for a in there],
+                        np.array([self._index[a].length for a in there], dtype=np.int64),
+                        np.array([self._collectable(a, epoch) for a in there], dtype=np.bool_),
+                        np.array([a in self._retired for a in there], dtype=np.bool_),
+                    )
+                ]
+            )
+
+    def _collectable(self, address: Address, epoch: int) -> bool:
+        location = self._index.get(address)
+        there = location is not None and location.pack.sealed and address not in self._retired
+        return there and self._answered.get(address, 0) < epoch
+
+    def retire(self, addresses: Sequence[Address], epoch: int, *, since: int, keep: bool = True) -> Retired:
+        """See ChunkStore.retire."""
+        with self._open():
+            if epoch > self._epoch:
+                raise UsageError(f"epoch {epoch} has not begun")
+            if keep:
+                self._since[epoch] = since
+            done = Retired()
+            for address in addresses:
+                if not self._collectable(address, epoch):
+                    done += Retired(spared=1)
+                elif keep and self._marks.get(address) is not Mark.BAD:
+                    self._marks.pop(address, None)
+                    self._retired[address] = epoch
+                    done += Retired(chunks=1, bytes=self._index[address].length)
+                else:
+                    self._marks.pop(address, None)
+                    done += Retired(freed_chunks=1, freed_bytes=self._drop(address))
+            return done
+
+    def revive(self, addresses: Sequence[Address]) -> Retired:
+        """See ChunkStore.revive."""
+        with self._open():
+            done = Retired()
+            for address in addresses:
+                if self._take_back(address):
+                    done += Retired(chunks=1, bytes=self._index[address].length)
+            return done
+
+    def trash(self) -> list[Trash]:
+        """See ChunkStore.trash."""
+        with self._open():
+            found = []
+            for epoch in sorted(set(self._retired.values())):
+                sizes = [self._index[a].length for a, at in self._retired.items() if at == epoch]
+                found.append(Trash(epoch, self._since.get(epoch), len(sizes), sum(sizes)))
+            return found
+
+    def trashed(self, epoch: int) -> Iterator[ChunkInfo]:
+        """See ChunkStore.trashed."""
+        with self._open():
+            return iter([self._info(address) for address, at in self._retired.items() if at == epoch])
+
+    def reclaim(self, epoch: int, *, limit: int | None = None) -> Retired:
+        """See ChunkStore.reclaim."""
+        with self._open():
+            doomed = [address for address, at in self._retired.items() if at == epoch][:limit]
+            return Retired(freed_chunks=len(doomed), freed_bytes=self.discard(doomed))
+
+    def _take_back(self, address: Address) -> bool:
+        if self._retired.pop(address, None) is None:
+            return False
+        self._answered[address] = self._epoch
+        return True
 
     # --- snapshots ---
 
@@ -177,7 +290,11 @@ class MemoryStore:
     def counts(self) -> Counts:
         """See ChunkStore.counts."""
         with self._open():
-            served = [location for a, location in self._index.items() if self._marks.get(a) is not Mark.BAD]
+            served = [
+                location
+                for a, location in self._index.items()
+                if self._marks.get(a) is not Mark.BAD and a not in self._retired
+            ]
             marks = list(self._marks.values())
             return Counts(
                 chunks=len(served),
@@ -186,6 +303,8 @@ class MemoryStore:
                 bad=marks.count(Mark.BAD),
                 suspect=marks.count(Mark.SUSPECT),
                 missing=marks.count(Mark.MISSING),
+                retired=len(self._retired),
+                retired_bytes=sum(self._index[a].length for a in self._retired),
             )
 
     def space(self) -> Space:
@@ -212,6 +331,9 @@ class MemoryStore:
         """Open again, with the index rebuilt from the footers of the packs."""
         with self._lock:
             self._index = {a: Location(p, offset, n) for p in self._packs for a, offset, n in p.footer}
+            self._epoch += 1
+            self._answered = dict.fromkeys(self._index, self._epoch)
+            self._retired = {a: epoch for a, epoch in self._retired.items() if a in self._index}
             self._closed = False
 
     def corrupt(self, address: Address, at: int = -1) -> None:
@@ -269,6 +391,8 @@ class MemoryStore:
             return ChunkInfo(address, ChunkState.BAD, 0)
         if location is None:
             return ChunkInfo(address, ChunkState.ABSENT, 0)
+        if address in self._retired:
+            return ChunkInfo(address, ChunkState.RETIRED, location.length)
         return ChunkInfo(address, ChunkState.DURABLE if location.pack.sealed else ChunkState.RECEIVED, location.length)
 
 

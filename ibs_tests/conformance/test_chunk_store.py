@@ -247,6 +247,166 @@ def test_times_of_verification_are_kept(store: ChunkStore) -> None:
     assert store.verified([two[0], one[0]]) == [None, 1_800_000_000]
 
 
+# --- garbage collection ---
+
+
+def durable(store: ChunkStore, *numbers: int) -> list[tuple[Address, bytes]]:
+    blobs = [make_blob(n) for n in numbers]
+    for blob in blobs:
+        store.put(*blob)
+    store.barrier()
+    return blobs
+
+
+def collectable(store: ChunkStore, epoch: int) -> set[Address]:
+    found = set()
+    for rows in store.scan(bytes(32), b"\xff" * 32, epoch):
+        assert len(rows) == len(rows.domains) == len(rows.stored_bytes) == len(rows.collectable) == len(rows.retired)
+        for at, one in enumerate(rows.ids):
+            if rows.collectable[at]:
+                found.add(Address(rows.domains[at], one.tobytes()))
+    return found
+
+
+def test_a_range_of_a_chunk_is_read_without_the_rest(store: ChunkStore) -> None:
+    ((address, blob),) = durable(store, 1)
+    assert store.get_range(address, 0, 128) == blob[:128]
+    assert store.get_range(address, 100, 50) == blob[100:150]
+    assert store.get_range(address, len(blob) - 3, 100) == blob[-3:]
+    assert store.get_range(address, len(blob) + 3, 100) == b""
+    with pytest.raises(UsageError):
+        store.get_range(address, -1, 5)
+    with pytest.raises(ChunkNotFound):
+        store.get_range(make_blob(2)[0], 0, 5)
+    store.mark_bad(address)
+    with pytest.raises(CorruptChunk):
+        store.get_range(address, 0, 5)
+
+
+def test_epochs_only_grow(store: ChunkStore) -> None:
+    first, second = store.raise_epoch(), store.raise_epoch()
+    assert second > first
+    with pytest.raises(UsageError):
+        store.retire([], second + 1, since=0)
+
+
+def test_only_durable_chunks_that_nobody_asked_for_since_the_epoch_began_are_collectable(store: ChunkStore) -> None:
+    old, asked, bad = (address for address, _ in durable(store, 1, 2, 3))
+    epoch = store.raise_epoch()
+    assert collectable(store, epoch) == {old, asked, bad}
+    store.mark_bad(bad)
+    assert store.put(*make_blob(2)) is PutOutcome.DUPLICATE
+    store.put(*make_blob(4))
+    store.barrier()
+    store.put(*make_blob(5))
+    assert collectable(store, epoch) == {old, bad}
+    assert collectable(store, store.raise_epoch()) == {old, asked, bad, make_blob(4)[0]}
+
+
+def test_an_answer_that_no_barrier_has_recorded_spares_a_chunk_all_the_same(store: ChunkStore) -> None:
+    ((address, blob),) = durable(store, 1)
+    epoch = store.raise_epoch()
+    store.put(address, blob)
+    done = store.retire([address], epoch, since=0)
+    assert (done.chunks, done.spared) == (0, 1)
+    assert state(store, address) is ChunkState.DURABLE
+
+
+def test_a_retired_chunk_waits_in_trash_and_is_told_there(store: ChunkStore) -> None:
+    (one, blob), (two, _) = durable(store, 1, 2)
+    epoch = store.raise_epoch()
+    done = store.retire([one, make_blob(9)[0]], epoch, since=1000)
+    assert (done.chunks, done.bytes, done.freed_chunks, done.spared) == (1, len(blob), 0, 1)
+    assert [state(store, a) for a in (one, two)] == [ChunkState.RETIRED, ChunkState.DURABLE]
+    assert one not in store.unavailable()
+    counts = store.counts()
+    assert (counts.chunks, counts.retired, counts.retired_bytes) == (1, 1, len(blob))
+    assert [(t.epoch, t.since, t.chunks, t.bytes) for t in store.trash()] == [(epoch, 1000, 1, len(blob))]
+    assert [(i.address, i.state) for i in store.trashed(epoch)] == [(one, ChunkState.RETIRED)]
+    assert list(store.trashed(epoch - 1)) == []
+    assert {i.address: i.state for i in store.iterate()}[one] is ChunkState.RETIRED
+    assert one not in collectable(store, store.raise_epoch())
+
+
+def test_a_revived_chunk_is_as_good_as_ever_and_counts_as_asked_for(store: ChunkStore) -> None:
+    ((address, blob),) = durable(store, 1)
+    epoch = store.raise_epoch()
+    store.retire([address], epoch, since=0)
+    later = store.raise_epoch()
+    done = store.revive([address, make_blob(2)[0]])
+    assert (done.chunks, done.bytes) == (1, len(blob))
+    assert state(store, address) is ChunkState.DURABLE
+    assert store.get(address) == blob
+    assert store.trash() == []
+    assert store.retire([address], later, since=0).spared == 1
+    assert store.revive([address]).chunks == 0
+
+
+def test_putting_a_retired_chunk_revives_it(store: ChunkStore) -> None:
+    ((address, blob),) = durable(store, 1)
+    epoch = store.raise_epoch()
+    store.retire([address], epoch, since=0)
+    assert store.put(address, blob) is PutOutcome.DUPLICATE
+    assert state(store, address) is ChunkState.DURABLE
+    assert store.reclaim(epoch).freed_chunks == 0
+    assert store.get(address) == blob
+
+
+def test_whoever_reads_a_retired_chunk_gets_it_and_keeps_it(store: ChunkStore) -> None:
+    (one, blob), (two, other) = durable(store, 1, 2)
+    store.retire([one, two], store.raise_epoch(), since=0)
+    assert store.get(one) == blob
+    assert store.get_range(two, 0, 10) == other[:10]
+    assert [state(store, a) for a in (one, two)] == [ChunkState.DURABLE] * 2
+
+
+def test_reclaiming_frees_what_is_in_the_trash_of_that_epoch(store: ChunkStore) -> None:
+    blobs = durable(store, *range(6))
+    first = store.raise_epoch()
+    store.retire([a for a, _ in blobs[:4]], first, since=1)
+    second = store.raise_epoch()
+    store.retire([blobs[4][0]], second, since=2)
+    part = store.reclaim(first, limit=3)
+    assert (part.freed_chunks, part.freed_bytes) == (3, 3 * len(blobs[0][1]))
+    assert [t.epoch for t in store.trash()] == [first, second]
+    assert store.reclaim(first).freed_chunks == 1
+    assert store.reclaim(first).freed_chunks == 0
+    assert [(t.epoch, t.chunks) for t in store.trash()] == [(second, 1)]
+    assert [state(store, a) for a, _ in blobs[:4]] == [ChunkState.ABSENT] * 4
+    assert store.put(*blobs[0]) is PutOutcome.STORED
+
+
+def test_without_keeping_chunks_go_at_once_and_bad_ones_always_do(store: ChunkStore) -> None:
+    (one, blob), (two, _), (bad, _) = durable(store, 1, 2, 3)
+    store.mark_bad(bad)
+    epoch = store.raise_epoch()
+    done = store.retire([one], epoch, since=0, keep=False)
+    assert (done.chunks, done.freed_chunks, done.freed_bytes) == (0, 1, len(blob))
+    done = store.retire([two, bad], epoch, since=0)
+    assert (done.chunks, done.freed_chunks) == (1, 1)
+    assert [state(store, a).value for a in (one, two, bad)] == ["absent", "retired", "absent"]
+    assert store.unavailable() == frozenset()
+
+
+def test_a_retired_chunk_can_be_discarded_and_found_bad(store: ChunkStore) -> None:
+    (one, blob), (two, _) = durable(store, 1, 2)
+    store.retire([one, two], store.raise_epoch(), since=0)
+    assert store.discard([one]) == len(blob)
+    store.mark_bad(two)
+    assert [state(store, a).value for a in (one, two)] == ["absent", "bad"]
+    assert store.trash() == []
+
+
+def test_the_domains_of_one_id_are_retired_apart(store: ChunkStore) -> None:
+    (plain, blob), (sealed, other) = make_blob(1), make_blob(1, keys=KEYS)
+    store.put(plain, blob)
+    store.put(sealed, other)
+    store.barrier()
+    store.retire([sealed], store.raise_epoch(), since=0)
+    assert [state(store, a).value for a in (plain, sealed)] == ["durable", "retired"]
+    assert store.get(plain) == blob
+
+
 def test_publish_makes_chunks_durable_and_files_visible(subject: Subject) -> None:
     store = subject.store
     address, blob = make_blob(1)

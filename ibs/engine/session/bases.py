@@ -6,6 +6,7 @@ under the same key, last verification not failed; an index that does not match i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,7 +22,7 @@ from ibs.engine.indexes import StoredIndex, linked_index
 from ibs.engine.session.facts import SessionFacts
 from ibs.engine.session.records import distinct
 from ibs.errors import FormatError, NotFoundError
-from ibs.ports.chunkstore import Address, ChunkState, ChunkStore
+from ibs.ports.chunkstore import Address, ChunkInfo, ChunkState, ChunkStore
 from ibs.storage.local.workfolder import WorkFolder
 from ibs.wire.session import BaseArchive
 
@@ -104,11 +105,23 @@ def _judge(store: ChunkStore, domain: bytes, index: StoredIndex) -> tuple[bytes,
 
 
 def present(store: ChunkStore, domain: bytes, ids: IdArray) -> NDArray[np.bool_]:
-    """Which chunks are there and may be reused, asked in batches."""
+    """Which chunks are there and may be reused, asked in batches. Those in trash are revived first (P5).
+
+    The ids are promised before this is called: in a journal or a linked index, and announced at the gate.
+    """
     unavailable = store.unavailable()
     usable = np.zeros(len(ids), dtype=np.bool_)
     for start in range(0, len(ids), limits.PRESENCE_BATCH_IDS):
         addresses = [Address(domain, one.tobytes()) for one in ids[start : start + limits.PRESENCE_BATCH_IDS]]
-        for at, info in enumerate(store.info(addresses), start):
+        for at, info in enumerate(_states(store, addresses), start):
             usable[at] = info.state in USABLE and info.address not in unavailable
     return usable
+
+
+def _states(store: ChunkStore, addresses: Sequence[Address]) -> list[ChunkInfo]:
+    infos = store.info(addresses)
+    retired = [info.address for info in infos if info.state is ChunkState.RETIRED]
+    if not retired:
+        return infos
+    store.revive(retired)
+    return store.info(addresses)

@@ -144,9 +144,11 @@ def settle(store: LocalStore, facts: SessionFacts, used: Sequence[IdArray]) -> S
 
 
 def find_unreferenced(context: StoreContext) -> list[Address]:
-    """Every chunk of the store that nothing refers to, by a full mark. For tests and reports; blocks."""
+    """Every chunk of the store that nothing refers to and that is not in trash, by a full mark. For tests; blocks."""
     by_domain: dict[bytes, list[bytes]] = {}
     for info in context.store.iterate():
+        if info.state is ChunkState.RETIRED:
+            continue
         by_domain.setdefault(info.address.domain, []).append(info.address.id)
     arrays = {domain: distinct(id_array(b"".join(ids))) for domain, ids in by_domain.items()}
     lookups = {domain: IdLookup(array) for domain, array in arrays.items()}

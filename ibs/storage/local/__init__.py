@@ -14,6 +14,7 @@ Importable by `engine` and `app`; imports `core`, `ports` and `errors` only. One
     gate        who is inside, shard locks                        held        descriptors that the parts share
     mode        what it may be used for                           bin         forgotten snapshots
     records     small records beside the identity
+    trash       what garbage collection retired               revive      taking it back
     files       small file work by descriptor                     trouble     translation of errors
 """
 

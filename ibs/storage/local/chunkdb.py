@@ -29,9 +29,9 @@ CREATE TABLE {name} (
     id           BLOB    NOT NULL,  -- 32 bytes: (keyed) BLAKE3 of the plaintext
     domain       INTEGER NOT NULL,  -- domains.number
     stored_bytes INTEGER NOT NULL,  -- size of the file: header and payload; 0 when missing
-    epoch        INTEGER NOT NULL,  -- store generation in which it was last acknowledged; never decreases
+    epoch        INTEGER NOT NULL,  -- store generation in which it was last acknowledged, or retired; never decreases
     verified_at  INTEGER,           -- seconds since 1970 when its digest was last found right; NULL: never
-    state        INTEGER NOT NULL,  -- 0 ok, 1 bad, 2 suspect, 3 missing
+    state        INTEGER NOT NULL,  -- 0 ok, 1 bad, 2 suspect, 3 missing, 4 retired
     PRIMARY KEY (id, domain)
 ) WITHOUT ROWID
 """
@@ -79,12 +79,13 @@ ON CONFLICT (id, domain) DO UPDATE SET
 
 
 class RowState(IntEnum):
-    """What is known about a promoted chunk."""
+    """What is known about a promoted chunk. A retired one lies in the trash of its row's epoch."""
 
     OK = 0
     BAD = 1
     SUSPECT = 2
     MISSING = 3
+    RETIRED = 4
 
 
 class Row(NamedTuple):
@@ -98,12 +99,16 @@ class Row(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A chunk file seen while the index is rebuilt. `healed`: its digest was just checked, so old marks are void."""
+    """A chunk file seen while the index is rebuilt. `healed`: its digest was just checked, so old marks are void.
+
+    `retired`: the epoch in whose trash it lies; 0 when it does not.
+    """
 
     address: Address
     stored_bytes: int
     bad: bool = False
     healed: bool = False
+    retired: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,10 +281,84 @@ class ChunkDb:
                 [(address.id, self.domain_number(address.domain)) for address in addresses],
             )
 
-    def marked(self) -> Iterator[Row]:
-        """Rows that are not OK."""
+    def retire(self, moving: Iterable[Address], gone: Iterable[Address], epoch: int) -> None:
+        """Rows of `moving` say that they lie in the trash of `epoch`; those of `gone` go.
+
+        *Durability*: committed durably, so that their files may follow.
+        """
+        with self._transaction(durable=True):
+            self._db.executemany(
+                "UPDATE chunks SET state = 4, epoch = max(epoch, ?) WHERE id = ? AND domain = ?",
+                [(epoch, address.id, self.domain_number(address.domain)) for address in moving],
+            )
+            self._db.executemany(
+                "DELETE FROM chunks WHERE id = ? AND domain = ?",
+                [(address.id, self.domain_number(address.domain)) for address in gone],
+            )
+
+    def revive(self, addresses: Iterable[Address], epoch: int) -> None:
+        """Rows of retired chunks that are back in their places."""
+        with self._transaction():
+            self._db.executemany(
+                "UPDATE chunks SET state = 0, epoch = max(epoch, ?) WHERE id = ? AND domain = ? AND state = 4",
+                [(epoch, address.id, self.domain_number(address.domain)) for address in addresses],
+            )
+
+    def put_back(self, rows: Iterable[Row]) -> None:
+        """Retired rows as they were before."""
+        with self._transaction():
+            self._db.executemany(
+                "UPDATE chunks SET state = ?, epoch = ? WHERE id = ? AND domain = ? AND state = 4",
+                [(int(row.state), row.epoch, row.address.id, self.domain_number(row.address.domain)) for row in rows],
+            )
+
+    def trash(self) -> list[tuple[int, int, int]]:
+        """(epoch, chunks, bytes) of what is retired, oldest first. Looks at each retired row."""
         with self._lock:
-            rows = self._db.execute("SELECT * FROM chunks WHERE state != 0").fetchall()
+            return self._db.execute(
+                "SELECT epoch, count(*), sum(stored_bytes) FROM chunks WHERE state != 0 AND state = 4"
+                " GROUP BY epoch ORDER BY epoch"
+            ).fetchall()
+
+    def trashed(self, epoch: int) -> Iterator[Row]:
+        """Retired rows of an epoch, in order of id; changes meanwhile may or may not show."""
+        after: tuple[bytes, int] = (b"", -1)
+        while True:
+            with self._lock:
+                rows = self._db.execute(
+                    "SELECT * FROM chunks WHERE state != 0 AND state = 4 AND epoch = ? AND (id, domain) > (?, ?)"
+                    " ORDER BY id, domain LIMIT ?",
+                    (epoch, *after, limits.STORE_DB_BATCH_ROWS),
+                ).fetchall()
+            yield from map(self._row, rows)
+            if len(rows) < limits.STORE_DB_BATCH_ROWS:
+                return
+            after = (rows[-1][0], rows[-1][1])
+
+    def columns(self, first: bytes, last: bytes) -> Iterator[list[tuple[bytes, int, int, int, int]]]:
+        """(id, domain number, stored bytes, epoch, state) of rows with first <= id <= last, in batches by id."""
+        after: tuple[bytes, int] = (first, -1)
+        while True:
+            with self._lock:
+                rows = self._db.execute(
+                    "SELECT id, domain, stored_bytes, epoch, state FROM chunks"
+                    " WHERE (id, domain) > (?, ?) AND id <= ? ORDER BY id, domain LIMIT ?",
+                    (*after, last, limits.STORE_SCAN_ROWS),
+                ).fetchall()
+            if rows:
+                yield rows
+            if len(rows) < limits.STORE_SCAN_ROWS:
+                return
+            after = (rows[-1][0], rows[-1][1])
+
+    def domain(self, number: int) -> bytes:
+        """The domain of that number. Raises KeyError."""
+        return self._domains[number]
+
+    def marked(self) -> Iterator[Row]:
+        """Rows that are bad, suspect or missing."""
+        with self._lock:
+            rows = self._db.execute("SELECT * FROM chunks WHERE state != 0 AND state IN (1, 2, 3)").fetchall()
         return map(self._row, rows)
 
     def iterate(self, prefix: str = "") -> Iterator[Row]:
@@ -307,8 +386,8 @@ class ChunkDb:
     def rebuild(self, found: Iterable[Found], epoch: int) -> None:
         """Replace all rows by what was found in the folders; one transaction, old rows stay until it commits.
 
-        A row whose file was not found becomes missing. Times of verification, suspicion, and (unless healed) the bad
-        mark of a file that is still there are kept. Every row gets `epoch`.
+        A row whose file was not found becomes missing, unless it was retired. Times of verification, suspicion, and
+        (unless healed) the bad mark of a file that is still there are kept. Every row but a retired one gets `epoch`.
         """
         with self._transaction(durable=True):
             self._db.execute("DROP TABLE IF EXISTS rebuilt")
@@ -318,7 +397,13 @@ class ChunkDb:
                     "INSERT OR REPLACE INTO rebuilt VALUES (?, ?, ?, ?, NULL, ?)",
                     [
                         # -1: whatever it was, it is whole now
-                        (f.address.id, self.domain_number(f.address.domain), f.stored_bytes, epoch, _found_state(f))
+                        (
+                            f.address.id,
+                            self.domain_number(f.address.domain),
+                            f.stored_bytes,
+                            f.retired or epoch,
+                            _found_state(f),
+                        )
                         for f in batch
                     ],
                 )
@@ -329,8 +414,8 @@ class ChunkDb:
             )
             self._db.execute("UPDATE rebuilt SET state = 0 WHERE state < 0")
             self._db.execute(
-                "INSERT INTO rebuilt SELECT id, domain, 0, ?, NULL, 3 FROM chunks AS old WHERE NOT EXISTS"
-                " (SELECT 1 FROM rebuilt WHERE rebuilt.id = old.id AND rebuilt.domain = old.domain)",
+                "INSERT INTO rebuilt SELECT id, domain, 0, ?, NULL, 3 FROM chunks AS old WHERE state != 4"
+                " AND NOT EXISTS (SELECT 1 FROM rebuilt WHERE rebuilt.id = old.id AND rebuilt.domain = old.domain)",
                 (epoch,),
             )
             self._db.execute("DROP TABLE chunks")
@@ -349,6 +434,8 @@ class ChunkDb:
 
 
 def _found_state(found: Found) -> int:
+    if found.retired:
+        return int(RowState.RETIRED)
     if found.bad:
         return int(RowState.BAD)
     return -1 if found.healed else int(RowState.OK)

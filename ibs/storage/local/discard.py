@@ -17,6 +17,20 @@ from ibs.storage.local.held import Held
 from ibs.storage.local.layout import BAD_SUFFIX, CHUNKS, chunk_name
 from ibs.storage.local.ledger import Ledger
 from ibs.storage.local.reader import final_path
+from ibs.storage.local.revive import trash_path
+
+
+def flush_removals(held: Held) -> None:
+    """A manifest that the power brings back must not find its chunks gone (PROTOCOLS 11). Raises DatastoreReadOnly."""
+    if not held.manifests_removed:
+        return
+    with held.writing("flushing removed snapshots"):
+        held.manifests_removed = False
+        try:
+            held.flusher.flush("discard.sync")
+        except BaseException:
+            held.manifests_removed = True
+            raise
 
 
 @dataclass(slots=True)
@@ -28,29 +42,22 @@ class Discarder:
 
     def discard(self, addresses: Sequence[Address]) -> int:
         """See ChunkStore.discard. *Cancellation*: by batch; what a batch began is finished."""
-        if self.held.manifests_removed:
-            self._flush_removals()
+        flush_removals(self.held)
         freed = 0
         for batch in batched(addresses, limits.STORE_DISCARD_BATCH_CHUNKS):
             with self.held.writing("deleting chunks"), self.held.shards.holding([address.id for address in batch]):
                 self.held.hook("discard.row")
+                retired = self.ledger.retired(batch)
                 self.held.reserve.retrying(lambda batch=batch: self.ledger.forget(batch))  # type: ignore[misc]
                 for address in batch:
                     self.held.hook("discard.file")
                     freed += self._remove_files(address)
+                for row in retired:
+                    path = trash_path(row.epoch, chunk_name(row.address))
+                    freed += self._remove(path, self.held.folders.chunks)
         self.held.room.forget()
         self.held.reserve.fill()
         return freed
-
-    def _flush_removals(self) -> None:
-        """A manifest that the power brings back must not find its chunks gone (PROTOCOLS 11)."""
-        with self.held.writing("flushing removed snapshots"):
-            self.held.manifests_removed = False
-            try:
-                self.held.flusher.flush("discard.sync")
-            except BaseException:
-                self.held.manifests_removed = True
-                raise
 
     def _remove_files(self, address: Address) -> int:
         name = chunk_name(address)

@@ -82,7 +82,9 @@ class Prefixes:
 
 @dataclass(slots=True)
 class Held:
-    """One open store. `name` is for messages; `epoch` is this open's generation, `arrivals` its incoming folder."""
+    """One open store. `name` is for messages; `epoch` is its generation, raised now and then; `arrivals` the incoming
+    folder of this open, called by the generation it began with.
+    """
 
     name: str
     path: str
@@ -96,18 +98,20 @@ class Held:
     prefixes: Prefixes
     shards: ShardLocks = field(default_factory=ShardLocks)
     arrivals: int = -1
+    arrivals_name: str = ""
     manifests_removed: bool = False  # since the last flush of everything; see `Discarder`
 
     @property
     def arrivals_path(self) -> str:
         """The incoming folder of this open, relative to the root."""
-        return f"{CHUNKS}/{INCOMING}/{self.epoch}"
+        return f"{CHUNKS}/{INCOMING}/{self.arrivals_name}"
 
     def open_arrivals(self) -> None:
         """Make and hold the incoming folder of this open. Raises OSError."""
-        os.mkdir(str(self.epoch), DIR_MODE, dir_fd=self.folders.incoming)
+        self.arrivals_name = str(self.epoch)
+        os.mkdir(self.arrivals_name, DIR_MODE, dir_fd=self.folders.incoming)
         self.flusher.folder(f"{CHUNKS}/{INCOMING}")
-        self.arrivals = files.open_dir(str(self.epoch), dir_fd=self.folders.incoming)
+        self.arrivals = files.open_dir(self.arrivals_name, dir_fd=self.folders.incoming)
 
     @contextlib.contextmanager
     def reading(self, what: str) -> Iterator[None]:

@@ -13,9 +13,12 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from ibs.core import limits
+from ibs.core.ids import ID_BYTES
 from ibs.errors import ConflictError
-from ibs.ports.chunkstore import PLAIN_DOMAIN, Address, ChunkInfo, ChunkState, Counts
+from ibs.ports.chunkstore import PLAIN_DOMAIN, Address, ChunkInfo, ChunkRows, ChunkState, Counts
 from ibs.storage.local.chunkdb import ChunkDb, Row, RowState
 from ibs.storage.local.gate import Gate
 from ibs.storage.local.layout import domain_prefix
@@ -25,7 +28,9 @@ _STATES = {
     RowState.SUSPECT: ChunkState.DURABLE,  # still served
     RowState.BAD: ChunkState.BAD,
     RowState.MISSING: ChunkState.ABSENT,
+    RowState.RETIRED: ChunkState.RETIRED,
 }
+_SERVED = (RowState.OK, RowState.SUSPECT)
 
 
 @dataclass(eq=False, slots=True)
@@ -58,6 +63,7 @@ class Ledger:
         self._domains = set(db.domains())
         self._marks = {row.address: row.state for row in db.marked()}
         self._unavailable: frozenset[Address] | None = None
+        self._retired = db.totals().chunks[RowState.RETIRED] > 0
         self._bound_marks()
 
     # --- received chunks ---
@@ -195,6 +201,75 @@ class Ledger:
                     self._marks.pop(address, None)
                 self._unavailable = None
 
+    # --- trash ---
+
+    def raise_epoch(self, epoch: int) -> None:
+        """What is received or answered for from now on belongs to `epoch`. Raises sqlite3.Error."""
+        with self._writes:
+            self._db.set_generation(epoch)
+            self.epoch = epoch
+
+    def retired(self, addresses: Sequence[Address]) -> list[Row]:
+        """Rows of those that are in trash; costs nothing while there is no trash. Raises sqlite3.Error."""
+        if not self._retired:
+            return []
+        return [row for row in self._db.lookup(addresses).values() if row.state is RowState.RETIRED]
+
+    def retirable(self, addresses: Sequence[Address], epoch: int) -> list[Row]:
+        """Rows of those that nobody received or was answered for since `epoch` began. The caller holds their shards.
+
+        Raises sqlite3.Error.
+        """
+        rows = self._db.lookup(addresses)
+        with self._lock:
+            return [
+                row
+                for address, row in rows.items()
+                if row.epoch < epoch
+                and row.state in (*_SERVED, RowState.BAD)
+                and address not in self._received
+                and address not in self._unrecorded
+                and address not in self._acknowledged
+            ]
+
+    def retire(self, moving: Sequence[Address], gone: Sequence[Address], epoch: int) -> None:
+        """These move to the trash of `epoch`, or go for good. Raises sqlite3.Error, and nothing has changed then."""
+        with self._writes:
+            self._retired = self._retired or bool(moving)  # first: a sender must not overlook the row
+            self._db.retire(moving, gone, epoch)
+            with self._lock:
+                if any(self._marks.pop(address, None) is not None for address in [*moving, *gone]):
+                    self._unavailable = None
+
+    def put_back(self, rows: Sequence[Row]) -> None:
+        """These did not move to the trash after all. Raises sqlite3.Error."""
+        with self._writes:
+            self._db.put_back(rows)
+            with self._lock:
+                self._marks.update((row.address, row.state) for row in rows if row.state is not RowState.OK)
+                self._unavailable = None
+
+    def revive(self, addresses: Sequence[Address]) -> None:
+        """Retired chunks are back in their places. Raises sqlite3.Error."""
+        with self._writes:
+            self._db.revive(addresses, self.epoch)
+
+    def scan(self, first: bytes, last: bytes, epoch: int) -> Iterator[ChunkRows]:
+        """See ChunkStore.scan. Raises sqlite3.Error."""
+        for rows in self._db.columns(first, last):
+            ids, domains, stored_bytes, epochs, states = zip(*rows, strict=True)
+            state = np.array(states, dtype=np.int8)
+            collectable = np.isin(state, [*_SERVED, RowState.BAD]) & (np.array(epochs, dtype=np.int64) < epoch)
+            there = state != RowState.MISSING
+            names = {number: self._db.domain(number) for number in set(domains)}
+            yield ChunkRows(
+                np.frombuffer(b"".join(ids), dtype=np.uint8).reshape(-1, ID_BYTES)[there],
+                [names[number] for number, kept in zip(domains, there, strict=True) if kept],
+                np.array(stored_bytes, dtype=np.int64)[there],
+                collectable[there],
+                (state == RowState.RETIRED)[there],
+            )
+
     def unavailable(self) -> frozenset[Address]:
         """Chunks not to be reused."""
         with self._lock:
@@ -242,14 +317,15 @@ class Ledger:
         with self._lock:
             fresh = [e for e in (*self._received.values(), *self._unrecorded.values()) if not e.heals]
             received = len(self._received)
-        served = (RowState.OK, RowState.SUSPECT)
         return Counts(
-            chunks=sum(totals.chunks[s] for s in served) + len(fresh),
-            stored_bytes=sum(totals.stored_bytes[s] for s in served) + sum(e.stored_bytes for e in fresh),
+            chunks=sum(totals.chunks[s] for s in _SERVED) + len(fresh),
+            stored_bytes=sum(totals.stored_bytes[s] for s in _SERVED) + sum(e.stored_bytes for e in fresh),
             received=received,
             bad=totals.chunks[RowState.BAD],
             suspect=totals.chunks[RowState.SUSPECT],
             missing=totals.chunks[RowState.MISSING],
+            retired=totals.chunks[RowState.RETIRED],
+            retired_bytes=totals.stored_bytes[RowState.RETIRED],
         )
 
     def unrecorded(self) -> int:

@@ -17,13 +17,14 @@ from typing import Final
 
 from ibs.core import limits
 from ibs.core.blob import check_blob
-from ibs.errors import BusyError, ChunkNotFound, CorruptChunk, FormatError
+from ibs.errors import BusyError, ChunkNotFound, CorruptChunk, FormatError, UsageError
 from ibs.ports.chunkstore import Address, ChunkInfo, ChunkState
 from ibs.storage.local import files
 from ibs.storage.local.chunkdb import RowState
 from ibs.storage.local.held import Held
 from ibs.storage.local.layout import BAD_SUFFIX, CHUNKS, chunk_name
 from ibs.storage.local.ledger import Ledger, Received
+from ibs.storage.local.revive import take_back, trash_path
 
 DIRECT_ALIGNMENT: Final = 4096
 ATTEMPTS_MAX: Final = 4
@@ -109,10 +110,33 @@ class Reader:
                 finally:
                     os.close(fd)
                 if data is not None:
-                    if self.ledger.mark_of(address) is RowState.MISSING:
-                        self._found_again(address, len(data))
+                    self.note_whole(address, len(data))
                     return data
             raise BusyError(f"chunk {address.id.hex()} is being replaced", hint="try again")
+
+    def get_range(self, address: Address, start: int, length: int) -> bytes:
+        """See ChunkStore.get_range."""
+        if start < 0 or length < 0:
+            raise UsageError(f"bytes {start} to {start + length} of a chunk are not a range")
+        with self.held.reading("reading a chunk"):
+            fd = self._open(address)
+            if fd is None:
+                fd = self._open_or_miss(address)
+            try:
+                self.held.hook("get.read")
+                return os.pread(fd, min(length, limits.CHUNK_BODY_BYTES_MAX), start)
+            finally:
+                os.close(fd)
+
+    def open(self, address: Address) -> int:
+        """Descriptor of the chunk's file, for the caller to close. Raises ChunkNotFound, CorruptChunk; OSError."""
+        fd = self._open(address)
+        return self._open_or_miss(address) if fd is None else fd
+
+    def note_whole(self, address: Address, stored_bytes: int) -> None:
+        """Somebody read it and it was whole: believed missing, it is found again."""
+        if self.ledger.mark_of(address) is RowState.MISSING:
+            self._found_again(address, stored_bytes)
 
     def seen(self, info: ChunkInfo) -> ChunkInfo:
         """What the index says of a promoted chunk, corrected by a look at its name and length.
@@ -130,6 +154,8 @@ class Reader:
     def mark_bad(self, address: Address) -> None:
         """See ChunkStore.mark_bad."""
         with self.held.writing("marking a chunk"), self.held.shards.holding([address.id]):
+            with contextlib.suppress(OSError, sqlite3.Error):
+                take_back(self.held, self.ledger, address)
             self._put_aside(address, self.ledger.received(address))
 
     def mark_suspect(self, address: Address) -> None:
@@ -160,6 +186,8 @@ class Reader:
         """Look once more under the shard lock, where names do not change; remember the chunk as missing."""
         with self.held.shards.holding([address.id]):
             fd = self._open(address)
+            if fd is None:
+                fd = self._open_retired(address)
             if fd is not None:
                 return fd
             entry = self.ledger.received(address)
@@ -168,6 +196,20 @@ class Reader:
             with contextlib.suppress(sqlite3.Error):  # remembered in memory; the next reader finds out again
                 self.ledger.mark(address, RowState.MISSING)
         raise ChunkNotFound(address.id.hex())
+
+    def _open_retired(self, address: Address) -> int | None:
+        """Who reads a chunk refers to it, whatever garbage collection thought: back with it, or read it where it lies.
+
+        The caller holds its shard lock.
+        """
+        if not self.held.gate.read_only_reason:
+            with contextlib.suppress(OSError, sqlite3.Error):
+                take_back(self.held, self.ledger, address)
+        fd = self._open(address)
+        for row in [] if fd is not None else self.ledger.retired([address]):
+            with contextlib.suppress(FileNotFoundError):
+                fd = files.open_file(trash_path(row.epoch, chunk_name(address)), dir_fd=self.held.folders.chunks)
+        return fd
 
     def _found_again(self, address: Address, stored_bytes: int) -> None:
         """A chunk believed missing was put back by hand, and is whole."""

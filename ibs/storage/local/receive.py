@@ -20,6 +20,7 @@ from ibs.storage.local.held import Held
 from ibs.storage.local.layout import CHUNKS, FILE_MODE, TEMPORARY, chunk_name
 from ibs.storage.local.ledger import Ledger, Received
 from ibs.storage.local.reader import final_path
+from ibs.storage.local.revive import take_back
 
 FOLDER_BYTES: Final = 4096
 """What a new folder costs on most file systems."""
@@ -43,6 +44,7 @@ class Receiver:
         self.ledger.check_domain(address.domain)
         name = chunk_name(address)
         with self.held.writing("storing a chunk"), self.held.shards.holding([address.id]):
+            take_back(self.held, self.ledger, address)
             unusable = self._unusable(address, name, len(view))
             if unusable is None:
                 self.ledger.acknowledge(address)

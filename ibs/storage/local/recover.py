@@ -35,6 +35,7 @@ from ibs.storage.local.layout import (
     parse_chunk_name,
 )
 from ibs.storage.local.reader import final_path, whole_on_disk
+from ibs.storage.local.revive import TRASH
 
 
 def open_index(meta_fd: int) -> ChunkDb:
@@ -133,8 +134,12 @@ class Recovery:
             os.close(fd)
 
     def scan(self, known_domains: list[bytes], healed: set[str]) -> Iterator[Found]:
-        """Every chunk file in the folders. A bad file counts only where no other has its name."""
+        """Every chunk file in the folders, those in trash first: what is in its place as well is not retired.
+
+        A bad file counts only where no other has its name.
+        """
         domains = {domain_prefix(domain): domain for domain in (*known_domains, PLAIN_DOMAIN)}
+        yield from self._scan_trash(domains)
         for prefix in self.held.prefixes.all():
             with files.opened([prefix], dir_fd=self.held.folders.chunks) as folder:
                 with os.scandir(folder) as entries:
@@ -153,6 +158,30 @@ class Recovery:
                     domains[parsed.domain_prefix] = domain
                     bad = parsed.bad or size <= HEADER_BYTES
                     yield Found(Address(domain, parsed.id), size, bad=bad, healed=name in healed)
+
+    def _scan_trash(self, domains: dict[bytes, bytes]) -> Iterator[Found]:
+        with contextlib.suppress(FileNotFoundError), files.opened([TRASH], dir_fd=self.held.folders.chunks) as trash:
+            for epoch in files.folders(trash):
+                if not epoch.isdigit():
+                    continue
+                with files.opened([epoch], dir_fd=trash) as folder, os.scandir(folder) as entries:
+                    for each in entries:
+                        found = self._retired(each, folder, int(epoch), domains)
+                        if found is not None:
+                            yield found
+
+    def _retired(self, entry: os.DirEntry[str], folder: int, epoch: int, domains: dict[bytes, bytes]) -> Found | None:
+        parsed = parse_chunk_name(entry.name)
+        if parsed is None or parsed.bad or not entry.is_file(follow_symlinks=False):
+            return None
+        if files.exists(final_path(entry.name), dir_fd=self.held.folders.chunks):
+            files.unlink_quietly(entry.name, dir_fd=folder)
+            return None
+        domain = domains.get(parsed.domain_prefix) or self._domain_of(entry.name, folder)
+        if domain is None:
+            return None
+        domains[parsed.domain_prefix] = domain
+        return Found(Address(domain, parsed.id), entry.stat(follow_symlinks=False).st_size, retired=epoch)
 
     def rebuild(self, db: ChunkDb, healed: set[str]) -> None:
         """Make the index say what the folders hold; settle bad marks on files that are there under their own name."""

@@ -19,7 +19,7 @@ from itertools import islice
 
 from ibs.core import limits
 from ibs.errors import DatastoreOffline, UsageError
-from ibs.ports.chunkstore import Address, ChunkInfo, Counts, PutOutcome, Space
+from ibs.ports.chunkstore import Address, ChunkInfo, ChunkRows, Counts, PutOutcome, Retired, Space, Trash
 from ibs.storage.local import mode, ownership, probe
 from ibs.storage.local.barrier import Barrier
 from ibs.storage.local.bin import BinFiles
@@ -34,6 +34,7 @@ from ibs.storage.local.receive import Receiver
 from ibs.storage.local.records import StoreRecords
 from ibs.storage.local.snapshots import SnapshotFiles
 from ibs.storage.local.space import measure
+from ibs.storage.local.trash import TrashCan
 from ibs.storage.local.trouble import border
 from ibs.storage.local.workfolder import WorkArea
 
@@ -55,6 +56,7 @@ class LocalStore:
         self._owner = opened.owner
         self._boot_id = opened.boot_id
         self._closing = threading.Lock()
+        self._raising = threading.Lock()
         self._closed = False
         self._expected = probe.Expected(uuid, server, held.folders.root)
         self.name = held.name
@@ -66,6 +68,7 @@ class LocalStore:
         self._receiver = Receiver(held, ledger)
         self._reader = Reader(held, ledger)
         self._discarder = Discarder(held, ledger)
+        self._trash = TrashCan(held, ledger, opened.db, self.check_owner)
         self._publisher = Publisher(held, self._barrier, self.check_owner)
         self.snapshots = SnapshotFiles(held, self.check_owner)
         self.bin = BinFiles(held, self.check_owner)
@@ -128,7 +131,7 @@ class LocalStore:
         self._db.close()
         self._barrier.sync()
         with contextlib.suppress(OSError):  # a leftover that nobody counted is looked at when the store opens next
-            os.rmdir(str(held.epoch), dir_fd=held.folders.incoming)
+            os.rmdir(held.arrivals_name, dir_fd=held.folders.incoming)
         ended = Generation(generation=held.epoch, clean=True, boot_id=self._boot_id)
         held.reserve.retrying(lambda: ownership.write_generation(held.folders.meta, ended))
 
@@ -143,6 +146,10 @@ class LocalStore:
     def get(self, address: Address) -> bytes:
         """See ChunkStore.get. FailedError when the disk cannot read it, which says nothing about the chunk."""
         return self._reader.get(address)
+
+    def get_range(self, address: Address, start: int, length: int) -> bytes:
+        """See ChunkStore.get_range."""
+        return self._reader.get_range(address, start, length)
 
     def info(self, addresses: Sequence[Address]) -> list[ChunkInfo]:
         """See ChunkStore.info. Durable ones are looked for on the disk: some 5 µs each while its inodes are cached."""
@@ -201,6 +208,49 @@ class LocalStore:
         with self._held.reading("looking up chunks"):
             rows = self._db.lookup(addresses)
             return [rows[a].verified_at if a in rows else None for a in addresses]
+
+    # --- garbage collection ---
+
+    def raise_epoch(self) -> int:
+        """See ChunkStore.raise_epoch."""
+        held = self._held
+        with self._raising, held.writing("raising the generation"):
+            self.check_owner()
+            raised = Generation(generation=held.epoch + 1, clean=False, boot_id=self._boot_id)
+            held.reserve.retrying(lambda: ownership.write_generation(held.folders.meta, raised))
+            held.epoch = raised.generation
+            held.reserve.retrying(lambda: self._ledger.raise_epoch(raised.generation))
+            return raised.generation
+
+    def scan(self, first: bytes, last: bytes, epoch: int) -> Iterator[ChunkRows]:
+        """See ChunkStore.scan. Promoted chunks only: run a barrier first."""
+        source = self._ledger.scan(first, last, epoch)
+        while True:
+            with self._held.reading("listing chunks"):
+                rows = next(source, None)
+            if rows is None:
+                return
+            yield rows
+
+    def retire(self, addresses: Sequence[Address], epoch: int, *, since: int, keep: bool = True) -> Retired:
+        """See ChunkStore.retire."""
+        return self._trash.retire(addresses, epoch, since=since, keep=keep)
+
+    def revive(self, addresses: Sequence[Address]) -> Retired:
+        """See ChunkStore.revive."""
+        return self._trash.revive(addresses)
+
+    def trash(self) -> list[Trash]:
+        """See ChunkStore.trash. Looks at every retired row."""
+        return self._trash.trash()
+
+    def trashed(self, epoch: int) -> Iterator[ChunkInfo]:
+        """See ChunkStore.trashed."""
+        return self._trash.trashed(epoch)
+
+    def reclaim(self, epoch: int, *, limit: int | None = None) -> Retired:
+        """See ChunkStore.reclaim."""
+        return self._trash.reclaim(epoch, limit=limit)
 
     # --- snapshots ---
 

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ibs.errors import UsageError
-from ibs.ports.chunkstore import Address, ChunkInfo, ChunkStore, Counts, PutOutcome, Space
+from ibs.ports.chunkstore import Address, ChunkInfo, ChunkRows, ChunkStore, Counts, PutOutcome, Retired, Space, Trash
 from ibs.storage.hooks import Hook, no_hook
 
 KILL_AT = "IBS_KILL_AT"
@@ -130,6 +130,38 @@ class FaultyStore:
     def discard(self, addresses: Sequence[Address]) -> int:
         """See ChunkStore."""
         return self._pass("discard").discard(addresses)
+
+    def get_range(self, address: Address, start: int, length: int) -> bytes:
+        """See ChunkStore."""
+        return self._pass("get_range").get_range(address, start, length)
+
+    def raise_epoch(self) -> int:
+        """See ChunkStore."""
+        return self._pass("raise_epoch").raise_epoch()
+
+    def scan(self, first: bytes, last: bytes, epoch: int) -> Iterator[ChunkRows]:
+        """See ChunkStore."""
+        return self._pass("scan").scan(first, last, epoch)
+
+    def retire(self, addresses: Sequence[Address], epoch: int, *, since: int, keep: bool = True) -> Retired:
+        """See ChunkStore."""
+        return self._pass("retire").retire(addresses, epoch, since=since, keep=keep)
+
+    def revive(self, addresses: Sequence[Address]) -> Retired:
+        """See ChunkStore."""
+        return self._pass("revive").revive(addresses)
+
+    def trash(self) -> list[Trash]:
+        """See ChunkStore."""
+        return self._pass("trash").trash()
+
+    def trashed(self, epoch: int) -> Iterator[ChunkInfo]:
+        """See ChunkStore."""
+        return self._pass("trashed").trashed(epoch)
+
+    def reclaim(self, epoch: int, *, limit: int | None = None) -> Retired:
+        """See ChunkStore."""
+        return self._pass("reclaim").reclaim(epoch, limit=limit)
 
     def publish(self, folder: str, files: Mapping[str, bytes | str], last: Sequence[str]) -> None:
         """See ChunkStore."""

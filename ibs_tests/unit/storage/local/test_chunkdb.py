@@ -81,7 +81,13 @@ def test_totals_follow_every_change(db: ChunkDb) -> None:
     db.mark(address(8), RowState.MISSING, 1)
     db.remove([address(3), address(99)])
     totals = db.totals()
-    assert totals.chunks == {RowState.OK: 1, RowState.BAD: 1, RowState.SUSPECT: 0, RowState.MISSING: 1}
+    assert totals.chunks == {
+        RowState.OK: 1,
+        RowState.BAD: 1,
+        RowState.SUSPECT: 0,
+        RowState.MISSING: 1,
+        RowState.RETIRED: 0,
+    }
     assert totals.stored_bytes[RowState.OK] == 500
     assert totals.stored_bytes[RowState.BAD] == 102
 
@@ -167,3 +173,34 @@ def test_a_file_that_is_no_index_is_refused(path: str) -> None:
 def test_nobody_else_can_open_an_open_index(db: ChunkDb, path: str) -> None:
     with pytest.raises(sqlite3.OperationalError, match="locked"):
         ChunkDb(path)
+
+
+def test_retired_rows_keep_their_figures_and_their_proof_through_the_trash(db: ChunkDb) -> None:
+    db.add(ok(1, 2, 3), 1)
+    db.record_verified([address(1)], 77)
+    db.retire([address(1)], [address(2)], 5)
+    assert db.trash() == [(5, 1, 101)]
+    assert [(row.address, row.epoch, row.state) for row in db.trashed(5)] == [(address(1), 5, RowState.RETIRED)]
+    assert list(db.trashed(4)) == []
+    assert list(db.marked()) == [], "there may be very many: they are not kept in memory"
+    db.revive([address(1), address(3)], 6)
+    rows = db.lookup([address(1), address(2), address(3)])
+    assert (rows[address(1)].state, rows[address(1)].epoch, rows[address(1)].verified_at) == (RowState.OK, 6, 77)
+    assert rows[address(3)].epoch == 1, "it was not retired"
+    assert address(2) not in rows
+
+
+def test_a_rebuilt_index_knows_the_trash_and_misses_no_retired_chunk(db: ChunkDb) -> None:
+    db.add(ok(1, 2), 1)
+    db.retire([address(1), address(2)], [], 3)
+    db.rebuild([Found(address(2), 100, retired=3)], 7)
+    rows = db.lookup([address(1), address(2)])
+    assert (rows[address(2)].state, rows[address(2)].epoch) == (RowState.RETIRED, 3)
+    assert address(1) not in rows
+
+
+def test_columns_come_by_id_between_bounds(db: ChunkDb) -> None:
+    db.add(ok(1, 2, 3), 1)
+    every = [row[0] for batch in db.columns(bytes(32), b"\xff" * 32) for row in batch]
+    assert every == sorted(address(n).id for n in (1, 2, 3))
+    assert [row[0] for batch in db.columns(every[1], every[1]) for row in batch] == [every[1]]
