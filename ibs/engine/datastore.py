@@ -11,6 +11,7 @@ from ibs.engine.bin import Bin
 from ibs.engine.context import StoreContext
 from ibs.engine.modes import Mode
 from ibs.engine.readers import ReaderTable
+from ibs.engine.retention import Retention
 from ibs.engine.session.discard import Discarded, find_unreferenced
 from ibs.engine.session.table import SessionTable
 from ibs.engine.snapshots import SnapshotCatalog
@@ -32,6 +33,7 @@ class Datastore:
         self.sessions = SessionTable(context)
         self.readers = ReaderTable(context)
         self.bin = Bin(context)
+        self.retention = Retention(context)
 
     @property
     def in_use(self) -> int:

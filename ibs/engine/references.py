@@ -36,8 +36,13 @@ class Protected:
     ids: IdArray
 
 
-def protected_ids(context: StoreContext, *, skip: Collection[str] = ()) -> Iterator[Protected]:
-    """All references of the store, sessions in `skip` left out. Raises FormatError when something is unreadable."""
+def protected_ids(
+    context: StoreContext, *, skip: Collection[str] = (), without: Collection[SnapshotName] = ()
+) -> Iterator[Protected]:
+    """All references of the store, sessions in `skip` and snapshots in `without` left out.
+
+    Raises FormatError when something is unreadable.
+    """
     for session_id in context.store.staging.names():
         if session_id not in skip:
             with contextlib.suppress(NotFoundError):  # it has ended since; see _linked
@@ -51,7 +56,8 @@ def protected_ids(context: StoreContext, *, skip: Collection[str] = ()) -> Itera
     for entry in context.store.bin.entries():
         yield from of_bin_entry(context, entry)
     for snapshot in context.folders.every():
-        yield from of_snapshot(context, snapshot)
+        if snapshot not in without:
+            yield from of_snapshot(context, snapshot)
 
 
 def _of_session(folder: WorkFolder) -> Iterator[Protected]:

@@ -1,0 +1,268 @@
+"""Pruning: by retention, what of a datastore goes to the bin; planned as a value first, then executed.
+
+Used by `services.pruning`. A plan is what `prune simulate` prints and what `prune run` does, computed the same way from
+what is on disk. Invariants: nothing is removed where no policy is in force; a group whose plan looks like an accident
+(PROTOCOLS 14) is left alone and told, unless somebody overrides; what is removed goes to the bin and can be undone;
+what was protected, or removed, since the plan was made is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ibs.core import limits
+from ibs.core.access import owns
+from ibs.core.events import EventSource, Severity
+from ibs.core.index import IdLookup
+from ibs.core.names import Group, Namespace, SnapshotName
+from ibs.core.retention import Candidate, Decision, Policy, decide, too_many, too_small
+from ibs.engine.bin import Bin
+from ibs.engine.context import StoreContext
+from ibs.engine.modes import Use
+from ibs.engine.references import of_snapshot, protected_ids
+from ibs.engine.retention import Effective, Retention, effective
+from ibs.engine.session.pins import id_array
+from ibs.engine.session.records import distinct
+from ibs.errors import BusyError, FormatError, NotFoundError, RefusedError
+from ibs.ports.chunkstore import Address
+
+COMMAND = "command"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """What to prune: everything, a namespace with those below it, or one group (then `namespace` is its own).
+
+    `policy` counts instead of the stored ones. `everywhere` says in which namespaces every group is the caller's to
+    prune; in the others only those of `owner`. None: in all.
+    """
+
+    namespace: Namespace = field(default_factory=Namespace)
+    group: Group | None = None
+    policy: Policy | None = None
+    owner: str = ""
+    everywhere: Callable[[Namespace], bool] | None = None
+
+    def may(self, namespace: Namespace, owner: str) -> bool:
+        """Whether a group of that owner is the caller's to prune."""
+        if self.everywhere is None or self.everywhere(namespace):
+            return True
+        return bool(owner) and owns(self.owner, owner)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupPlan:
+    """One group: each snapshot with its decision, newest first. `brake`: why nothing is removed all the same."""
+
+    namespace: Namespace
+    group: Group
+    policy: Policy
+    level: str
+    decisions: Sequence[Decision]
+    brake: str = ""
+
+    @property
+    def removals(self) -> list[Decision]:
+        return [one for one in self.decisions if not one.keep]
+
+    @property
+    def name(self) -> str:
+        return str(SnapshotName(self.namespace, self.group))
+
+
+@dataclass(frozen=True, slots=True)
+class Freed:
+    """Bytes on disk that only the removed snapshots need, once bin and garbage collection are done with them.
+
+    None when that was not counted; `note` says why.
+    """
+
+    stored_bytes: int | None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PrunePlan:
+    """`freed` counts the groups that would really be pruned."""
+
+    groups: Sequence[GroupPlan]
+    freed: Freed
+    without_policy: int = 0
+    """Groups where no policy is in force."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What a run did. `skipped`: snapshots left alone, with the reason."""
+
+    kept: int
+    removed: Sequence[SnapshotName]
+    stopped: Sequence[GroupPlan]
+    skipped: Sequence[tuple[SnapshotName, str]]
+
+
+async def plan(context: StoreContext, retention: Retention, scope: Scope, *, count_bytes: bool = False) -> PrunePlan:
+    """What a run would do now. Changes nothing. Raises FormatError when the retention's record is damaged.
+
+    With `count_bytes` it reads every index of the datastore.
+    """
+    record = await retention.record()
+    groups, without = [], 0
+    for namespace, group in await context.pool.disk(lambda: list(_groups(context, scope))):
+        if scope.policy is not None:
+            found: Effective | None = Effective(scope.policy.checked(), COMMAND)
+        else:
+            found = effective(record, namespace)
+        if found is None:
+            without += 1
+            continue
+        made = await context.pool.disk(_plan_group, context, namespace, group, found)
+        if made is not None:
+            groups.append(made)
+    doomed = [_name(one, each) for one in groups if not one.brake for each in one.removals]
+    freed = Freed(None, "not counted")
+    if count_bytes:
+        freed = await context.pool.disk(unique_bytes, context, doomed)
+    return PrunePlan(groups, freed, without)
+
+
+async def execute(
+    context: StoreContext,
+    bin_: Bin,
+    planned: PrunePlan,
+    by: str,
+    tell: Callable[[str, str], None],
+    *,
+    override: bool = False,
+) -> Pruned:
+    """Move what the plan removes to the bin. `tell` gets a level and a line for each thing done.
+
+    Raises Quarantined, UnderMaintenance, DatastoreReadOnly. *Cancellation*: between snapshots; what went is undoable.
+    """
+    kept, removed, stopped, skipped = 0, [], [], []
+    with context.modes.using(Use.PRUNE):
+        for group in planned.groups:
+            kept += len(group.decisions) - len(group.removals)
+            if group.brake and not override:
+                stopped.append(group)
+                kept += len(group.removals)
+                tell("warning", f"{group.name}: nothing removed: {group.brake}")
+                _tell_stopped(context, group)
+                continue
+            for decision in reversed(group.removals):  # oldest first: stopped half way, the newest are still there
+                name = _name(group, decision)
+                try:
+                    await bin_.put(name, by, f"pruned: {group.policy}")
+                except NotFoundError:
+                    continue
+                except (RefusedError, BusyError) as error:
+                    context.modes.require(Use.PRUNE)  # a change of mode ends the run, a snapshot's own trouble does not
+                    skipped.append((name, error.message))
+                    tell("warning", f"{name}: left alone: {error.message}")
+                    continue
+                removed.append(name)
+                tell("info", f"{name}: to the bin")
+    return Pruned(kept, removed, stopped, skipped)
+
+
+def unique_bytes(context: StoreContext, names: Sequence[SnapshotName]) -> Freed:
+    """Bytes on disk of chunks that only these snapshots refer to: no other snapshot, nothing in the bin, no session,
+    no reader. Exact for this moment. Blocks; reads every index.
+    """
+    doomed = frozenset(names)
+    try:
+        gathered: dict[bytes, list[bytes]] = {}
+        references = 0
+        for name in names:
+            for part in of_snapshot(context, name):
+                references += len(part.ids)
+                if references > limits.PRUNE_UNIQUE_CHUNKS_MAX:
+                    return Freed(None, f"not counted: more than {limits.PRUNE_UNIQUE_CHUNKS_MAX} references")
+                gathered.setdefault(part.domain or b"", []).append(distinct(part.ids).tobytes())
+        return Freed(sum(_unique_in(context, domain, ids, doomed) for domain, ids in gathered.items()))
+    except FormatError as error:
+        return Freed(None, f"cannot be told: {error.message}")
+
+
+def _unique_in(
+    context: StoreContext, domain: bytes, gathered: Sequence[bytes], doomed: Collection[SnapshotName]
+) -> int:
+    candidates = distinct(id_array(b"".join(gathered)))
+    lookup = IdLookup(candidates)
+    alive = np.zeros(len(candidates), dtype=np.bool_)
+    for part in protected_ids(context, without=doomed):
+        if part.domain in (None, domain):
+            at = lookup.positions(part.ids)
+            alive[at[at >= 0]] = True
+    left = candidates[~alive]
+    total = 0
+    for start in range(0, len(left), limits.STORE_DB_BATCH_ROWS):
+        addresses = [Address(domain, one.tobytes()) for one in left[start : start + limits.STORE_DB_BATCH_ROWS]]
+        total += sum(info.stored_bytes for info in context.store.info(addresses))
+    return total
+
+
+def _groups(context: StoreContext, scope: Scope) -> Iterator[tuple[Namespace, Group]]:
+    files, depth = context.folders.files, len(scope.namespace.parts)
+    for namespace in files.namespaces():
+        if namespace.parts[:depth] != scope.namespace.parts:
+            continue
+        if scope.group is not None and namespace != scope.namespace:
+            continue
+        for group in files.groups(namespace):
+            if (scope.group is None or group == scope.group) and scope.may(
+                namespace, _owner(context, namespace, group)
+            ):
+                yield namespace, group
+
+
+def _owner(context: StoreContext, namespace: Namespace, group: Group) -> str:
+    try:
+        return context.folders.owner(namespace, group)
+    except FormatError:
+        return ""
+
+
+def _plan_group(context: StoreContext, namespace: Namespace, group: Group, found: Effective) -> GroupPlan | None:
+    candidates = [
+        candidate(context, SnapshotName(namespace, group, moment)) for moment in context.folders.times(namespace, group)
+    ]
+    decisions = decide(found.policy, candidates)
+    if not decisions:
+        return None
+    stop = too_small(decisions) if found.more_than_half else too_many(decisions) or too_small(decisions)
+    return GroupPlan(namespace, group, found.policy, found.level, decisions, stop)
+
+
+def candidate(context: StoreContext, name: SnapshotName) -> Candidate:
+    """What retention needs to know of a snapshot; what cannot be read speaks for keeping."""
+    assert name.time is not None  # noqa: S101 - a name from a listing
+    try:
+        protected = context.folders.state(name).protected
+    except FormatError:
+        protected = True
+    try:
+        stored = context.folders.load(name)
+    except (FormatError, NotFoundError):
+        return Candidate(str(name), name.time, protected=protected, good=False)
+    size = sum(archive.plain_bytes for archive in stored.manifest.archives)
+    return Candidate(str(name), name.time, protected=protected, good=not stored.verify_failed, size=size)
+
+
+def _name(group: GroupPlan, decision: Decision) -> SnapshotName:
+    return SnapshotName(group.namespace, group.group, decision.candidate.time)
+
+
+def _tell_stopped(context: StoreContext, group: GroupPlan) -> None:
+    text = f"pruning of {group.name} in {context.name} was stopped: {group.brake}"
+    context.emit(
+        EventSource.DATASTORE,
+        Severity.WARNING,
+        "prune.stopped",
+        text[: limits.EVENT_TEXT_CHARS_MAX],
+        group=group.name,
+        removals=len(group.removals),
+    )

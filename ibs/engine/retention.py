@@ -1,0 +1,130 @@
+"""Where retention is kept: one record in the store, for the whole datastore and for namespaces of it.
+
+Used by `engine.prune` and `services` as `Datastore.retention`. The record lies in the store, not in the server's state,
+so that whoever attaches the store elsewhere finds its rules. The most specific wins: a namespace's own policy, else
+that of the nearest namespace above, else the datastore's; without any, nothing is ever removed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+import trio
+
+from ibs.core import limits
+from ibs.core.names import Namespace, format_time
+from ibs.core.retention import Policy
+from ibs.engine.context import StoreContext
+from ibs.errors import FormatError, NotFoundError, UsageError
+from ibs.storage.local.records import RETENTION
+
+DATASTORE = "datastore"
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A policy as it was set. `more_than_half`: it may remove more than half of a group in one run, says `by`."""
+
+    policy: Policy
+    more_than_half: bool = False
+    by: str = ""
+    time: str = ""
+
+
+class RetentionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """`.ibs/retention.json` (contrib/docs/formats.md). `namespaces` by their written form."""
+
+    datastore: Kept | None = None
+    namespaces: dict[str, Kept] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Effective:
+    """The policy in force somewhere. `level` is `datastore`, `namespace a/b`, or `command` for one given with it."""
+
+    policy: Policy
+    level: str
+    more_than_half: bool = False
+
+
+class Retention:
+    """One a datastore. Methods raise DatastoreOffline, and FormatError when the record is damaged."""
+
+    def __init__(self, context: StoreContext) -> None:
+        self._context = context
+        self._changing = trio.Lock()
+
+    async def record(self) -> RetentionRecord:
+        """All that is set."""
+        return await self._context.pool.disk(self._read)
+
+    async def set(self, namespace: Namespace, policy: Policy, by: str, *, more_than_half: bool = False) -> Kept:
+        """For a namespace and those below it; the root's is the datastore's. Raises UsageError, DatastoreReadOnly.
+
+        *Durability*: durable when it returns.
+        """
+        kept = Kept(
+            policy=policy.checked(),
+            more_than_half=more_than_half,
+            by=by,
+            time=format_time(self._context.clock.now()),
+        )
+        async with self._changing:
+            await self._context.pool.disk(self._change, namespace, kept)
+        return kept
+
+    async def clear(self, namespace: Namespace) -> None:
+        """Take a policy away: that of the level above counts again. Raises NotFoundError when there is none."""
+        async with self._changing:
+            await self._context.pool.disk(self._change, namespace, None)
+
+    def _read(self) -> RetentionRecord:
+        data = self._context.store.records.read(RETENTION)
+        if not data:
+            return RetentionRecord()
+        try:
+            record = msgspec.json.decode(data, type=RetentionRecord)
+            for name in record.namespaces:
+                Namespace.parse(name)
+            for kept in (record.datastore, *record.namespaces.values()):
+                if kept is not None:
+                    kept.policy.checked()
+        except (msgspec.MsgspecError, UsageError) as error:
+            raise FormatError(
+                f"the retention of datastore {self._context.name} cannot be read: {error}",
+                hint="nothing is removed until it is set again: ironcore-backup retention set STORE …",
+            ) from error
+        return record
+
+    def _change(self, namespace: Namespace, kept: Kept | None) -> None:
+        try:
+            record = self._read()
+        except FormatError:
+            if kept is None or namespace.parts:
+                raise
+            record = RetentionRecord()  # the datastore's policy is stated anew; what namespaces had is lost already
+        name = str(namespace)
+        if kept is None and (record.datastore is None if not name else name not in record.namespaces):
+            raise NotFoundError(f"no retention is set for {'namespace ' + name if name else 'the datastore'}")
+        if not name:
+            record = msgspec.structs.replace(record, datastore=kept)
+        else:
+            others = {each: old for each, old in record.namespaces.items() if each != name}
+            if kept is not None:
+                if len(others) >= limits.RETENTION_NAMESPACES_MAX:
+                    raise UsageError(f"more than {limits.RETENTION_NAMESPACES_MAX} namespaces have a policy already")
+                others[name] = kept
+            record = msgspec.structs.replace(record, namespaces=dict(sorted(others.items())))
+        self._context.store.records.write(RETENTION, msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
+
+
+def effective(record: RetentionRecord, namespace: Namespace) -> Effective | None:
+    """The policy in force in a namespace; None: nothing is removed there."""
+    for depth in range(len(namespace.parts), 0, -1):
+        name = "/".join(namespace.parts[:depth])
+        kept = record.namespaces.get(name)
+        if kept is not None:
+            return Effective(kept.policy, f"namespace {name}", kept.more_than_half)
+    if record.datastore is None:
+        return None
+    return Effective(record.datastore.policy, DATASTORE, record.datastore.more_than_half)
