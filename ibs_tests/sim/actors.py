@@ -13,12 +13,12 @@ import trio
 from ibs.core import limits
 from ibs.core.names import SnapshotName
 from ibs.engine.verify import verify_snapshot
-from ibs.errors import IbsError
-from ibs.storage.local.layout import OWNER, Owner, encode_record, snapshot_folder
+from ibs.errors import ConflictError, IbsError
+from ibs.storage.local.layout import OWNER, Owner, encode_record
 from ibs_tests.sim import backup, restore
 from ibs_tests.sim.alphabet import by_name
 from ibs_tests.sim.disk import File, Folder
-from ibs_tests.sim.model import State, Violation
+from ibs_tests.sim.model import IN_BIN, IN_PLACE, State, Violation
 from ibs_tests.sim.world import World
 
 Actor = Callable[[World], Awaitable[None]]
@@ -72,29 +72,89 @@ async def expire(world: World) -> None:
 
 
 async def forget(world: World) -> None:
-    """Remove a snapshot at once."""
+    """Move a snapshot to the bin."""
     snapshot = pick_snapshot(world)
     if snapshot is None:
         return
-    name = SnapshotName.parse(snapshot.name)
-    context = world.datastore.context
-    async with context.locks.of(name.namespace, name.group):
-        world.alive()
-        if not snapshot.readable:
-            return
-        before, snapshot.state = snapshot.state, State.FORGETTING
-        world.excuses.add("forget")
-        try:
-            await context.pool.disk(context.store.snapshots.remove, snapshot_folder(name))
-        except IbsError as error:
-            world.refused("forget", error)
-            there = world.machine.disk.look(f"ns/{snapshot.folder}/manifest.json") is not None
-            snapshot.state = before if there else State.FADING
-            return
-        world.alive()
-        snapshot.state = State.GONE
+    model, datastore = world.model, world.datastore
+    before, snapshot.state = snapshot.state, State.FORGETTING
+    world.excuses.add("forget")
+    try:
+        await datastore.bin.put(SnapshotName.parse(snapshot.name), "alice@ibs", "a whim")
+    except IbsError as error:
+        world.refused("forget", error)
+        snapshot.state = before if model.where(snapshot) == IN_PLACE else State.FORGETTING
+        return
+    world.alive()
+    snapshot.state, snapshot.forgotten_at = State.BINNED, trio.current_time()
     world.tell(f"forgotten {snapshot.name}")
     world.count("forgotten")
+
+
+def pick_binned(world: World) -> Any:
+    """One that should be in the bin, or None."""
+    known = [each for each in world.model.snapshots.values() if each.state is State.BINNED]
+    return world.rng.choice(known) if known else None
+
+
+async def undo(world: World) -> None:
+    """Take a snapshot out of the bin again."""
+    snapshot = pick_binned(world)
+    if snapshot is None:
+        return
+    snapshot.state = State.UNDOING
+    taken = any(each.readable and each.name == snapshot.name for each in world.model.snapshots.values())
+    try:
+        await world.datastore.bin.undo(entry_of(world, snapshot))
+    except ConflictError:
+        world.alive()
+        snapshot.state = State.BINNED
+        world.count("undo refused")
+        return
+    except IbsError as error:
+        world.refused("undo", error)
+        snapshot.state = State.BINNED if world.model.where(snapshot) == IN_BIN else State.UNDOING
+        return
+    world.alive()
+    snapshot.state = State.ACKNOWLEDGED
+    if taken:
+        world.model.check(when="after an undo")
+    world.tell(f"undone {snapshot.name}")
+    world.count("undone")
+
+
+async def purge(world: World) -> None:
+    """Remove a snapshot from the bin for good."""
+    snapshot = pick_binned(world)
+    if snapshot is None:
+        return
+    snapshot.state = State.PURGING
+    try:
+        await world.datastore.bin.purge(entry_of(world, snapshot))
+    except IbsError as error:
+        world.refused("purge", error)
+        snapshot.state = State.BINNED if world.model.where(snapshot) == IN_BIN else State.FADING
+        return
+    world.alive()
+    snapshot.state = State.GONE
+    world.tell(f"purged {snapshot.name}")
+    world.count("purged")
+
+
+def entry_of(world: World, snapshot: Any) -> str:
+    """The name of its entry in the bin."""
+    return str(world.model.places()[snapshot.manifest][0][1])
+
+
+async def grace(world: World) -> None:
+    """Days go by; what is in the bin goes when its time has come, unless the clock cannot be trusted."""
+    time = world.datastore.context.time
+    if time.frozen and world.rng.random() < 0.7:
+        await world.datastore.context.pool.disk(time.confirm, "alice@ibs")
+    await trio.sleep(world.rng.choice((86_400, 3 * 86_400, 8 * 86_400)))
+    world.alive()
+    await world.datastore.expire()
+    world.count("grace passed" if not time.frozen else "grace frozen")
 
 
 async def flip(world: World) -> None:
@@ -158,6 +218,7 @@ async def read_error(world: World) -> None:
 
 async def jump_clock(world: World) -> None:
     """Somebody sets the wall clock."""
+    world.jumps += 1
     world.machine.clock.wall_offset += world.rng.choice((-7200, -1, 1, 60, 7200, 86400 * 3))
     world.tell(f"the wall clock is off by {world.machine.clock.wall_offset}")
 
@@ -184,6 +245,9 @@ ACTORS: dict[str, tuple[int, Actor]] = {
     "cleanup": (8, cleanup),
     "expire": (5, expire),
     "forget": (8, forget),
+    "undo": (4, undo),
+    "purge": (3, purge),
+    "grace": (3, grace),
     "flip": (2, flip),
     "evict": (2, evict),
     "full disk": (2, fill_disk),
@@ -192,7 +256,8 @@ ACTORS: dict[str, tuple[int, Actor]] = {
     "clock jump": (2, jump_clock),
     "takeover": (1, take_over),
 }
-PEACEFUL = ("backup", "stranger", "restore", "verify", "cleanup", "expire", "forget", "evict", "clock jump")
+MISHAPS = ("flip", "full disk", "flush error", "read error", "takeover")
+PEACEFUL = tuple(name for name in ACTORS if name not in MISHAPS)
 
 
 def choose(world: World) -> tuple[str, Actor]:

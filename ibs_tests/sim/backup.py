@@ -20,7 +20,7 @@ from ibs.errors import BusyError, ConflictError, IbsError, RefusedError, Session
 from ibs.storage.local.layout import snapshot_folder
 from ibs.wire.session import ArchiveClose, CommitRequest, CommitResult, SessionOpen
 from ibs_tests.sim.alphabet import KEYS, REGISTERED, Letter, by_id, letters
-from ibs_tests.sim.model import Promise, Snapshot, State, Violation
+from ibs_tests.sim.model import NOWHERE, Promise, Snapshot, State, Violation
 from ibs_tests.sim.world import World
 
 OWNER, STRANGER = "alice@ibs", "mallory@ibs"
@@ -186,14 +186,14 @@ class Client:
 
     def request(self) -> CommitRequest:
         """The manifest, signed where it must be."""
-        opened = self.session.opened
+        opened, world = self.session.opened, self.world
         stated = Manifest(
             datastore=opened.datastore_uuid,
             snapshot=opened.snapshot,
             sequence=opened.sequence,
             previous=opened.previous_manifest_digest,
             created=opened.snapshot[-20:],
-            client="sim",
+            client=f"sim {world.machine.calls}",
             owner=self.owner,
             mode="encrypted" if self.encrypted else "plain",
             key_fingerprint=REGISTERED.fingerprint if self.encrypted else "",
@@ -228,8 +228,7 @@ class Client:
         world, model = self.world, self.world.model
         request = self.request()
         snapshot = self.snapshot(request)
-        before = model.snapshots.get(snapshot.name)
-        if before is not None and before.state not in (State.GONE, State.FADING):
+        if any(each.readable and each.name == snapshot.name for each in model.snapshots.values()):
             raise Violation("snapshot times grow", f"{snapshot.name} is given twice")
         model.asked(snapshot)
         refused_already = world.taken_over
@@ -238,8 +237,8 @@ class Client:
             result = await self._ask(request)
         except IbsError:
             world.alive()
-            if world.machine.disk.look(f"ns/{snapshot.folder}/manifest.json") is None:
-                model.snapshots.pop(snapshot.name)
+            if model.where(snapshot) == NOWHERE:
+                model.snapshots.pop(snapshot.manifest)
             raise
         except trio.Cancelled:
             world.alive()  # the server stops: it may have been finished or not

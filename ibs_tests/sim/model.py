@@ -28,15 +28,30 @@ class Violation(BaseException):
 class State(StrEnum):
     """Of a snapshot, as its clients may believe."""
 
-    COMMITTING = "committing"  # asked for, not answered: there whole, or not there
-    FOUND = "found"  # never answered, seen after a restart: there whole, until the power goes
+    COMMITTING = "committing"  # asked for, not answered
+    FOUND = "found"  # never answered, seen after a restart: there until the power goes, and then perhaps
     ACKNOWLEDGED = "acknowledged"
-    FORGETTING = "forgetting"  # asked to go, not answered
+    FORGETTING = "forgetting"  # on its way to the bin
+    BINNED = "binned"
+    UNDOING = "undoing"  # on its way back
+    PURGING = "purging"  # asked to go for good
     FADING = "fading"  # the process died while it went, and it was gone then: the power may bring it back, whole
     GONE = "gone"
 
 
-VISIBLE_OR_NOT = (State.COMMITTING, State.FORGETTING, State.FADING)
+IN_PLACE, IN_BIN, NOWHERE = "in its place", "in the bin", "nowhere"
+WHERE: dict[State, tuple[str, ...]] = {
+    State.COMMITTING: (IN_PLACE, NOWHERE),
+    State.FOUND: (IN_PLACE,),
+    State.ACKNOWLEDGED: (IN_PLACE,),
+    State.FORGETTING: (IN_PLACE, IN_BIN),
+    State.BINNED: (IN_BIN,),
+    State.UNDOING: (IN_PLACE, IN_BIN),
+    State.PURGING: (IN_BIN, NOWHERE),
+    State.FADING: (IN_BIN, NOWHERE),
+    State.GONE: (NOWHERE,),
+}
+"""Where a snapshot may be, and is whole if it is there. Somebody is always in one place only."""
 
 
 @dataclass(eq=False)
@@ -54,6 +69,12 @@ class Snapshot:
     letters: frozenset[str]
     encrypted: bool
     state: State = State.COMMITTING
+    forgotten_at: float = 0.0
+
+    @property
+    def kept(self) -> bool:
+        """Whether its chunks must stay."""
+        return NOWHERE not in WHERE[self.state]
 
     @property
     def readable(self) -> bool:
@@ -74,7 +95,8 @@ class Model:
 
     def __init__(self, disk: Disk) -> None:
         self.disk = disk
-        self.snapshots: dict[str, Snapshot] = {}
+        self.snapshots: dict[bytes, Snapshot] = {}
+        """By the exact bytes of the manifest."""
         self.promises: dict[Promise, None] = {}
         self.spoiled: set[str] = set()
         self.ever_spoiled: set[str] = set()
@@ -84,7 +106,7 @@ class Model:
 
     def asked(self, snapshot: Snapshot) -> None:
         """A commit of it is under way."""
-        self.snapshots[snapshot.name] = snapshot
+        self.snapshots[snapshot.manifest] = snapshot
         self.ever_named |= snapshot.letters
 
     # --- what is on the disk ---
@@ -133,36 +155,51 @@ class Model:
     def check(self, *, when: str) -> None:
         """Every snapshot against the disk."""
         self.checks["disk"] += 1
-        visible = {folder for folder, _ in self._visible()}
-        for snapshot in self.snapshots.values():
-            if snapshot.folder in visible:
-                if snapshot.state is State.GONE:
-                    raise Violation("gone stays gone", f"{snapshot.name} is back ({when})")
-                self._check_whole(snapshot, when)
-            elif snapshot.readable:
-                raise Violation("nothing acknowledged is lost", f"{snapshot.name} ({snapshot.state}) is gone ({when})")
-        unknown = visible - {snapshot.folder for snapshot in self.snapshots.values()}
-        if unknown:
-            raise Violation("nothing half visible", f"{sorted(unknown)[0]} was never asked for ({when})")
+        places = self.places()
+        for raw, found in places.items():
+            if raw not in self.snapshots:
+                raise Violation("nothing half visible", f"{found[0][1]} was never asked for ({when})")
+        for raw, snapshot in self.snapshots.items():
+            found = places.get(raw, [])
+            where = found[0][0] if found else NOWHERE
+            if len(found) > 1:
+                raise Violation(
+                    "a snapshot is in one place", f"{snapshot.name}: {[path for _, path, _ in found]} ({when})"
+                )
+            if where not in WHERE[snapshot.state]:
+                raise Violation(
+                    "a snapshot is where it was put", f"{snapshot.name} ({snapshot.state}) is {where} ({when})"
+                )
+            if found:
+                if where == IN_PLACE and found[0][1] != snapshot.folder:
+                    raise Violation("a snapshot is where it was put", f"{snapshot.name} is at {found[0][1]} ({when})")
+                self._check_whole(snapshot, found[0][2], when)
 
-    def _visible(self) -> list[tuple[str, Folder]]:
-        found = []
-        waiting: list[tuple[str, Node]] = [("", self.disk.look("ns") or Folder(0))]
-        while waiting:
-            path, node = waiting.pop()
-            assert isinstance(node, Folder)
-            for name, below in node.entries.items():
-                if isinstance(below, Folder):
-                    inner = f"{path}/{name}" if path else name
-                    if "manifest.json" in below.entries:
-                        found.append((inner, below))
-                    waiting.append((inner, below))
+    def places(self) -> dict[bytes, list[tuple[str, str, Folder]]]:
+        """Every folder with a manifest, in its place or in the bin, by what the manifest says."""
+        found: dict[bytes, list[tuple[str, str, Folder]]] = {}
+        for where, top in ((IN_PLACE, "ns"), (IN_BIN, ".ibs/bin")):
+            waiting: list[tuple[str, Node | None]] = [("", self.disk.look(top))]
+            while waiting:
+                path, node = waiting.pop()
+                if not isinstance(node, Folder):
+                    continue
+                for name, below in node.entries.items():
+                    if isinstance(below, Folder):
+                        inner = f"{path}/{name}" if path else name
+                        manifest = below.entries.get("manifest.json")
+                        if isinstance(manifest, File):
+                            found.setdefault(bytes(manifest.data), []).append((where, inner, below))
+                        waiting.append((inner, below))
         return found
 
-    def _check_whole(self, snapshot: Snapshot, when: str) -> None:
+    def where(self, snapshot: Snapshot) -> str:
+        """Where it is now."""
+        found = self.places().get(snapshot.manifest)
+        return found[0][0] if found else NOWHERE
+
+    def _check_whole(self, snapshot: Snapshot, folder: Folder, when: str) -> None:
         where = f"{snapshot.name} ({snapshot.state}, {when})"
-        folder = self.disk.look(f"ns/{snapshot.folder}")
-        assert isinstance(folder, Folder)
 
         def content(name: str) -> bytes:
             node = folder.entries.get(name)
@@ -170,8 +207,6 @@ class Model:
                 raise Violation("a visible snapshot is whole", f"{where} lacks {name}")
             return bytes(node.data)
 
-        if content("manifest.json") != snapshot.manifest:
-            raise Violation("a visible snapshot is whole", f"{where}: manifest.json is not what was committed")
         if not content("manifest.sig"):
             raise Violation("a visible snapshot is whole", f"{where}: manifest.sig is empty")
         for archive, records in snapshot.records.items():
@@ -192,7 +227,7 @@ class Model:
         if not self.is_good(file, name):
             return
         for snapshot in self.snapshots.values():
-            if snapshot.readable and name in snapshot.letters:
+            if snapshot.kept and name in snapshot.letters:
                 raise Violation("only the unreachable is deleted", f"chunk {name[:16]} of {snapshot.name}")
         if self.received(name):
             return
@@ -219,24 +254,14 @@ class Model:
     def restarted(self, *, power_cut: bool) -> None:
         """The process is gone, with everybody's sessions and readers. The disk is what it is now."""
         self.promises.clear()
-        visible = {folder for folder, _ in self._visible()}
-        for snapshot in list(self.snapshots.values()):
-            there = snapshot.folder in visible
-            if snapshot.state is State.COMMITTING:
-                if there:
-                    snapshot.state = State.FOUND
-                else:
-                    del self.snapshots[snapshot.name]
-            elif snapshot.state is State.FOUND and power_cut:
-                if there:
-                    snapshot.state = State.ACKNOWLEDGED  # it was on the platter
-                else:
-                    del self.snapshots[snapshot.name]
-            elif snapshot.state in (State.FORGETTING, State.FADING):
-                if there:
-                    snapshot.state = State.ACKNOWLEDGED
-                else:
-                    snapshot.state = State.GONE if power_cut else State.FADING
+        places = self.places()
+        for raw, snapshot in list(self.snapshots.items()):
+            found = places.get(raw)
+            after = _after_restart(snapshot.state, found[0][0] if found else NOWHERE, power_cut=power_cut)
+            if after is None:
+                del self.snapshots[raw]
+            else:
+                snapshot.state = after
 
     def of_group(self, group: str) -> list[Snapshot]:
         """Readable snapshots of a group."""
@@ -245,3 +270,23 @@ class Model:
     def figures(self) -> dict[str, Any]:
         """For the summary."""
         return dict(self.checks)
+
+
+def _after_restart(state: State, where: str, *, power_cut: bool) -> State | None:
+    """What is known of a snapshot when its process has ended; None when it never came to be.
+
+    What a killed process did last may not be on the platter: only after a power cut is what is seen what there is.
+    """
+    if where not in WHERE[state] and not (state is State.FOUND and power_cut):
+        return state  # the check that follows says so
+    settled = {IN_PLACE: State.ACKNOWLEDGED, IN_BIN: State.BINNED, NOWHERE: State.GONE}[where]
+    if state in (State.COMMITTING, State.FOUND):
+        if where == NOWHERE:
+            return None
+        return settled if power_cut else State.FOUND
+    if power_cut:
+        return settled
+    begun = {State.FORGETTING: IN_BIN, State.UNDOING: IN_PLACE, State.PURGING: NOWHERE, State.FADING: NOWHERE}
+    if begun.get(state) != where:
+        return settled  # it had not begun
+    return State.FADING if where == NOWHERE else state

@@ -18,6 +18,7 @@ import trio
 import trio.testing
 from blake3 import blake3
 
+from ibs.core import limits
 from ibs.core.events import Event
 from ibs.engine.context import StoreContext
 from ibs.engine.datastore import Datastore
@@ -28,7 +29,7 @@ from ibs.storage.local import LocalStore, Options
 from ibs_tests.sim.alphabet import find_key
 from ibs_tests.sim.disk import File, Folder
 from ibs_tests.sim.machine import MOUNT, Killed, Machine
-from ibs_tests.sim.model import Model, Violation
+from ibs_tests.sim.model import Model, State, Violation
 from ibs_tests.sim.threads import Stuck
 
 UUID = "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"
@@ -47,14 +48,19 @@ KILL_POINTS = [
     "publish.manifest.temp",
     "publish.manifest.rename",
     "publish.manifest.done",
-    "remove.manifest",
-    "remove.files",
     "discard.sync",
     "discard.row",
     "discard.file",
     "recover.promote",
     "recover.rebuild",
     "recover.sweep",
+    "bin.record",
+    "bin.rename",
+    "bin.done",
+    "undo.rename",
+    "undo.done",
+    "purge.manifest",
+    "purge.files",
 ]
 
 
@@ -84,6 +90,7 @@ class World:
         self.model = Model(self.machine.disk)
         self.excuses: set[str] = set()
         self.taken_over = False
+        self.jumps = 0
         self.weights: dict[str, int] = {}
         self.had_power_cut = self.had_fault = False
         self.events: list[Event] = []
@@ -109,8 +116,24 @@ class World:
     # --- the disk's watchers ---
 
     def _on_unlink(self, folder: Folder, name: str, file: File) -> None:
-        if len(name) >= 64 and self.machine.disk.look(f"chunks/{name[:4]}") is folder:
+        if name == "manifest.json":
+            self._on_manifest_gone(bytes(file.data), folder)
+        elif len(name) >= 64 and self.machine.disk.look(f"chunks/{name[:4]}") is folder:
             self.model.check_unlink(name, file)
+
+    def _on_manifest_gone(self, raw: bytes, folder: Folder) -> None:
+        """A snapshot goes for good: because somebody said so, or because its grace is over."""
+        snapshot = self.model.snapshots.get(raw)
+        if snapshot is None or snapshot.state is State.PURGING or not snapshot.kept:
+            return
+        if snapshot.state is not State.BINNED:
+            raise Violation("nothing acknowledged is lost", f"the manifest of {snapshot.name} ({snapshot.state}) goes")
+        passed = trio.current_time() - snapshot.forgotten_at
+        believed = limits.CLOCK_JUMP_SECONDS_MAX * (self.machine.boots + self.jumps)
+        if passed < limits.BIN_GRACE_SECONDS - believed:
+            raise Violation("the bin has its grace", f"{snapshot.name} goes after {passed:.0f} seconds")
+        snapshot.state = State.PURGING
+        self.count("bin expired")
 
     def _on_rename(self, old: str, new: str, node: Any) -> None:
         name = new.rpartition("/")[2]
