@@ -237,6 +237,16 @@ class BlobDecoder:
             raise CorruptChunk(want.id.hex(), "content does not match the chunk id")
         return plain
 
+    def prove(self, blob: Buffer, header: BlobHeader) -> None:
+        """Check that a plain blob, whole by `check_blob` with this header, holds the content its id stands for.
+
+        As `decode`, but the content goes nowhere: a raw payload is hashed in place. Raises FormatError, CorruptChunk.
+        """
+        payload: Buffer = memoryview(blob)[HEADER_BYTES:]
+        plain = self._decompress(header, payload) if header.flags & FLAG_ZSTD else payload
+        if blake3(plain).digest() != header.id:
+            raise CorruptChunk(header.id.hex(), "content does not match the chunk id")
+
     def _check_key(self, domain: bytes) -> None:
         if domain == PLAIN_DOMAIN:
             return

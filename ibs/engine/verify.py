@@ -8,28 +8,30 @@ A read that fails (a disk gone, a mount lost) raises and says nothing about the 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
+import numpy as np
 import trio
 
 from ibs.core import limits
 from ibs.core import manifest as manifests
 from ibs.core.events import EventSource, Severity
-from ibs.core.ids import ID_BYTES, digest
-from ibs.core.index import IdLookup, check_records
+from ibs.core.ids import digest
+from ibs.core.index import IdArray, check_records
 from ibs.core.manifest import VerifyState
 from ibs.core.names import SnapshotName, format_time
+from ibs.engine.affected import find_affected, mark_affected
 from ibs.engine.context import StoreContext
 from ibs.engine.datastore import Datastore
 from ibs.engine.folders import StoredSnapshot
 from ibs.engine.indexes import snapshot_index
-from ibs.engine.references import of_snapshot
-from ibs.engine.session.pins import id_array
+from ibs.engine.modes import Use
+from ibs.engine.session.pins import IdSet
 from ibs.engine.session.records import distinct
 from ibs.errors import (
     ChunkNotFound,
-    CorruptChunk,
     DatastoreReadOnly,
     FormatError,
     NoSpace,
@@ -37,6 +39,7 @@ from ibs.errors import (
     SignatureInvalid,
 )
 from ibs.ports.chunkstore import PLAIN_DOMAIN, Address
+from ibs.storage.local import Checked
 from ibs.wire.datastore import VerifyReport
 from ibs.wire.reader import ReaderClose, ReaderOpen
 
@@ -57,16 +60,64 @@ class VerifyProgress:
     bad: int
 
 
+Pace = Callable[[int], Awaitable[object]]
+"""Wait until so many bytes more may be read."""
+
+
 @dataclass
 class VerifyRun:
-    """What one run over several snapshots remembers: chunks already found good are not read again.
+    """What one run over several snapshots shares. Keep one for the length of a run, no longer.
 
-    Keep one for the length of a run, no longer: what was good yesterday need not be today.
+    `since`: chunks checked at this time (seconds since 1970) or later, and not touched after it, are not read again;
+    None reads every chunk once. `reads` bounds the threads that all snapshots of the run read with.
     """
 
-    good: set[Address] = field(default_factory=set)
+    since: int | None = None
+    pace: Pace | None = None
+    hop: int = limits.VERIFY_HOP_CHUNKS
+    reads: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(limits.VERIFY_READS_MAX))
     bad: dict[Address, str] = field(default_factory=dict)
     """With the result, CORRUPT or MISSING."""
+    hurt: dict[SnapshotName, frozenset[Address]] = field(default_factory=dict)
+    """Snapshots known to name some of `bad`."""
+    unsought: set[Address] = field(default_factory=set)
+    """Those of `bad` for which the indexes were not searched yet; see `seek`."""
+    scans: int = 0
+    _seen: dict[bytes, IdSet] = field(default_factory=dict)
+
+    def seen(self, address: Address) -> bool:
+        """Whether it was read and good in this run, as far as is remembered."""
+        known = self._seen.get(address.domain)
+        return known is not None and address.id in known
+
+    def note_good(self, address: Address) -> None:
+        """Remember it, within bounds: what is forgotten is read once more, or found in the ledger."""
+        known = self._seen.setdefault(address.domain, IdSet())
+        if len(known) < limits.VERIFY_SEEN_IDS_MAX and address.id not in known:
+            known.add([address.id])
+
+    def note_bad(self, address: Address, result: str) -> None:
+        """Remember it, and that its victims are to be found."""
+        if address not in self.bad:
+            self.unsought.add(address)
+        self.bad[address] = result
+
+    async def seek(self, datastore: Datastore, upid: str = "") -> None:
+        """Find and mark every snapshot that names a bad chunk which was not searched for yet. Reads all indexes."""
+        sought = frozenset(self.unsought)
+        if not sought:
+            return
+        self.scans += 1
+        self.unsought -= sought
+        found = await datastore.context.pool.disk(find_affected, datastore.context, sought)
+        for name, chunks in found.items():
+            self.hurt[name] = self.hurt.get(name, frozenset()) | chunks
+        await mark_affected(datastore, found, self.bad, upid)
+
+    def affected_by(self, bad: Collection[Address]) -> list[SnapshotName]:
+        """Snapshots known to name one of these."""
+        wanted = frozenset(bad)
+        return [name for name, chunks in self.hurt.items() if chunks & wanted]
 
 
 @dataclass
@@ -79,9 +130,9 @@ class _Findings:
     corrupt: int = 0
     missing: int = 0
     first: str = ""
+    oldest: int = 0
+    """When the check was made that is relied on and lies furthest back; seconds since 1970, 0 when all were read."""
     bad: list[Address] = field(default_factory=list)
-    read: list[Address] = field(default_factory=list)
-    """Found good by reading, for the ledger."""
 
     def fail(self, result: str, what: str, address: Address | None = None) -> None:
         self.first = self.first or what
@@ -115,8 +166,11 @@ async def verify_snapshot(
     clock = context.clock
     began, began_at = clock.now(), clock.monotonic()
     found = await datastore.snapshots.resolve(name)
-    findings, proof = await _check(datastore, found, run or VerifyRun(), progress, auth_id)
-    affected = await context.pool.disk(find_affected, context, frozenset(findings.bad)) if findings.bad else []
+    run = run if run is not None else VerifyRun()
+    with context.modes.using(Use.VERIFY):
+        findings, proof, before = await _check(datastore, found, run, progress, auth_id)
+    if run.scans < limits.VERIFY_SCANS_MAX:
+        await run.seek(datastore, upid)
     report = VerifyReport(
         snapshot=str(found),
         started=format_time(began),
@@ -128,7 +182,11 @@ async def verify_snapshot(
         first_failure=findings.first,
         upid=upid,
         bad_chunks=[address.id.hex() for address in findings.bad[: limits.VERIFY_BAD_CHUNKS_LISTED]],
-        affected=[str(each) for each in affected],
+        affected=[str(each) for each in run.affected_by(findings.bad)],
+        read=findings.done - findings.reused,
+        oldest_check=_moment(findings.oldest),
+        healed=findings.result == OK and before not in ("", OK),
+        store=datastore.name,
     )
     await _note(datastore, found, report)
     return report
@@ -136,8 +194,8 @@ async def verify_snapshot(
 
 async def _check(
     datastore: Datastore, name: SnapshotName, run: VerifyRun, progress: Progress | None, auth_id: str
-) -> tuple[_Findings, list[str]]:
-    """What was found, and what was proven."""
+) -> tuple[_Findings, list[str], str]:
+    """What was found, what was proven, and the result of the time before."""
     context, findings = datastore.context, _Findings()
     context.folders.forget(name)
     try:
@@ -145,12 +203,12 @@ async def _check(
         reader = await datastore.readers.open(auth_id, request, everything=True)
     except FormatError as error:
         findings.fail(CORRUPT, error.message)
-        return findings, []
+        return findings, [], ""
     except NotFoundError as error:
         if not await context.pool.disk(context.folders.exists, name):
             raise
         findings.fail(MISSING, error.message)  # a file that the manifest lists
-        return findings, []
+        return findings, [], ""
     check = _SnapshotCheck(context, reader.stored, run, progress)
     try:
         with reader.held():
@@ -158,7 +216,8 @@ async def _check(
     finally:
         with trio.CancelScope(shield=True):  # one folder to remove
             await datastore.readers.close_reader(reader.reader_id, auth_id, ReaderClose())
-    return check.findings, check.proof
+    before = reader.stored.state.verify
+    return check.findings, check.proof, before.result if before is not None else ""
 
 
 class _SnapshotCheck:
@@ -173,6 +232,7 @@ class _SnapshotCheck:
         self._stored = stored
         self._run = run
         self._progress = progress
+        self._places: list[tuple[str, bytes, IdArray]] = []
 
     async def check(self) -> None:
         """Raises what makes reading impossible; what is wrong with the data is in `findings`."""
@@ -180,19 +240,10 @@ class _SnapshotCheck:
         await pool.cpu(self._check_signature)
         await pool.disk(self._check_blobs)
         await self._check_chunks(await pool.disk(self._check_indexes))
-        await pool.disk(self._record)
         if findings.missing or findings.corrupt:
             self.proof = [level for level in self.proof if level == SIGNATURE]
         elif findings.unproven:
             self.proof.remove(CONTENT_ID)
-
-    def _record(self) -> None:
-        """Tell the ledger which chunks were read and good. A store that takes no writes is verified all the same."""
-        when = self._context.clock.now_ns() // 1_000_000_000
-        with contextlib.suppress(DatastoreReadOnly, NoSpace):
-            for start in range(0, len(self.findings.read), limits.PRESENCE_BATCH_IDS):
-                batch = self.findings.read[start : start + limits.PRESENCE_BATCH_IDS]
-                self._context.store.record_verified(batch, when)
 
     def _check_signature(self) -> None:
         """A signature that does not fit is corruption; one by a signer we cannot vouch for is only no proof."""
@@ -224,10 +275,10 @@ class _SnapshotCheck:
             if len(content) != blob.bytes or digest(content).hex() != blob.digest:
                 findings.fail(CORRUPT, f"{stored.name}: blob {blob.name} does not match the manifest")
 
-    def _check_indexes(self) -> dict[Address, str]:
-        """Every chunk the good indexes name, with the archive that names it first."""
+    def _check_indexes(self) -> dict[bytes, IdArray]:
+        """By domain every chunk that the good indexes name, each once."""
         stored, findings = self._stored, self.findings
-        addresses: dict[Address, str] = {}
+        named: dict[bytes, list[IdArray]] = {}
         for archive in stored.manifest.archives:
             try:
                 index = snapshot_index(self._context.folders.files, stored.folder, archive.name)
@@ -240,20 +291,25 @@ class _SnapshotCheck:
             except FormatError as error:
                 findings.fail(CORRUPT, f"{stored.name}: index of {archive.name}: {error.message}")
                 continue
-            for chunk in distinct(index.stored_ids):
-                addresses.setdefault(Address(index.header.domain, chunk.tobytes()), archive.name)
-        return addresses
+            ids = distinct(index.stored_ids)
+            named.setdefault(index.header.domain, []).append(ids)
+            self._places.append((archive.name, index.header.domain, ids))
+        return {domain: distinct(np.concatenate(arrays)) for domain, arrays in named.items()}
 
-    async def _check_chunks(self, addresses: dict[Address, str]) -> None:
-        """Read all chunks, a bounded number at once. The first failure to read ends it."""
-        self.findings.total = len(addresses)
-        waiting = iter(addresses.items())
+    async def _check_chunks(self, named: dict[bytes, IdArray]) -> None:
+        """Read all chunks that must be, a bounded number at once. The first failure to read ends it."""
+        findings = self.findings
+        findings.total = sum(len(ids) for ids in named.values())
+        # Enough slices for every reader, none so big that memory or progress would suffer.
+        share = findings.total // (2 * limits.VERIFY_READS_MAX)
+        size = max(self._run.hop, min(share, limits.VERIFY_LOOK_CHUNKS))
+        slices = ((domain, ids[at : at + size]) for domain, ids in named.items() for at in range(0, len(ids), size))
         failed: list[Exception] = []
 
         async def work() -> None:
             try:
-                for address, archive in waiting:  # shared: taking the next has no await, so each goes to one worker
-                    await self._check_chunk(address, archive)
+                for domain, ids in slices:  # shared: taking the next has no await, so each goes to one worker
+                    await self._check_slice(domain, ids)
             except Exception as error:  # noqa: BLE001 - handed to the caller below, alone and unwrapped
                 failed.append(error)
                 nursery.cancel_scope.cancel()
@@ -264,59 +320,76 @@ class _SnapshotCheck:
         if failed:
             raise failed[0]
 
-    async def _check_chunk(self, address: Address, archive: str) -> None:
+    async def _check_slice(self, domain: bytes, ids: IdArray) -> None:
+        findings, run, pool = self.findings, self._run, self._context.pool
+        findings.unproven += len(ids) if domain != PLAIN_DOMAIN else 0
+        unread: list[Address] = []
+        for address in (Address(domain, each.tobytes()) for each in ids):
+            if address in run.bad:
+                self._fail(run.bad[address], address, f"{run.bad[address]} chunk {address.id.hex()}")
+                findings.done += 1
+            elif run.seen(address):
+                findings.reused += 1
+                findings.done += 1
+            else:
+                unread.append(address)
+        if run.since is not None and unread:
+            times = await pool.disk(self._context.store.proven, unread, run.since)
+            relied = [when for when in times if when is not None]
+            findings.oldest = min([*relied, *([findings.oldest] if findings.oldest else [])], default=0)
+            findings.reused += len(relied)
+            findings.done += len(relied)
+            unread = [address for address, when in zip(unread, times, strict=True) if when is None]
+        await self._progressed()
+        for at in range(0, len(unread), run.hop):
+            async with run.reads:
+                found = await pool.disk(self._read, unread[at : at + run.hop])
+            await self._take(found)
+
+    def _read(self, addresses: Sequence[Address]) -> list[Checked]:
+        """One hop: read, prove, and tell the ledger at once, so that a run that is cut short was not in vain."""
+        store = self._context.store
+        found = store.check(addresses)
+        good = [each.address for each in found if each.error is None]
+        with contextlib.suppress(DatastoreReadOnly, NoSpace):  # a store that takes no writes is verified all the same
+            store.record_verified(good, self._context.clock.now_ns() // 1_000_000_000)
+        return found
+
+    async def _take(self, found: Sequence[Checked]) -> None:
         findings, run = self.findings, self._run
-        place = f"{self._stored.name}, archive {archive}"
-        findings.unproven += address.domain != PLAIN_DOMAIN
-        if address in run.good:
-            findings.reused += 1
-        elif address in run.bad:
-            findings.fail(run.bad[address], f"{run.bad[address]} chunk {address.id.hex()} ({place})", address)
-        else:
-            try:
-                stored_bytes = await self._context.pool.disk(_read_chunk, self._context, address)
-                findings.bytes += stored_bytes  # not in one line with the await: the sum belongs to several workers
-                run.good.add(address)
-                findings.read.append(address)
-            except (ChunkNotFound, CorruptChunk) as error:
-                run.bad[address] = MISSING if isinstance(error, ChunkNotFound) else CORRUPT
-                findings.fail(run.bad[address], f"{error.message} ({place})", address)
-        findings.done += 1
+        for each in found:
+            if each.error is None:
+                run.note_good(each.address)
+                findings.bytes += each.stored_bytes
+            else:
+                result = MISSING if isinstance(each.error, ChunkNotFound) else CORRUPT
+                run.note_bad(each.address, result)
+                self._fail(result, each.address, each.error.message)
+            findings.done += 1
+        await self._progressed()
+        if run.pace is not None:
+            await run.pace(sum(each.stored_bytes for each in found))
+
+    def _fail(self, result: str, address: Address, what: str) -> None:
+        archive = next(
+            (
+                name
+                for name, domain, ids in self._places
+                if domain == address.domain and (ids == np.frombuffer(address.id, dtype=np.uint8)).all(axis=1).any()
+            ),
+            "?",
+        )
+        self.findings.fail(result, f"{what} ({self._stored.name}, archive {archive})", address)
+
+    async def _progressed(self) -> None:
+        findings = self.findings
         if self._progress is not None:
             bad = findings.corrupt + findings.missing
             await self._progress(VerifyProgress(findings.done, findings.total, findings.bytes, findings.reused, bad))
 
 
-def _read_chunk(context: StoreContext, address: Address) -> int:
-    """Stored bytes of a good chunk. A plain one's content is proven by its id; the store marks what it finds bad."""
-    blob = context.store.get(address)
-    if address.domain == PLAIN_DOMAIN:
-        try:
-            context.decoders.plain.decode(blob, want=address)
-        except (CorruptChunk, FormatError) as error:
-            # Right digest, wrong content: whoever wrote it lied or failed. It must never serve.
-            context.store.mark_bad(address)
-            raise CorruptChunk(address.id.hex(), error.message) from error
-    return len(blob)
-
-
-def find_affected(context: StoreContext, bad: Collection[Address]) -> list[SnapshotName]:
-    """Every snapshot whose indexes name one of these chunks; unreadable ones are left out. Blocks."""
-    by_domain: dict[bytes, bytes] = {}
-    for address in bad:
-        by_domain[address.domain] = by_domain.get(address.domain, b"") + address.id
-    lookups = {domain: IdLookup(id_array(ids)) for domain, ids in by_domain.items() if len(ids) >= ID_BYTES}
-    found = []
-    for name in context.folders.every():
-        try:
-            for part in of_snapshot(context, name):
-                lookup = lookups.get(part.domain or b"")
-                if lookup is not None and lookup.contains(part.ids).any():
-                    found.append(name)
-                    break
-        except (FormatError, NotFoundError):
-            continue
-    return found
+def _moment(seconds: int) -> str:
+    return format_time(datetime.fromtimestamp(seconds, tz=UTC)) if seconds else ""
 
 
 async def _note(datastore: Datastore, name: SnapshotName, report: VerifyReport) -> None:

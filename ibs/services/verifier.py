@@ -19,6 +19,7 @@ from ibs.core.names import Namespace, SnapshotName
 from ibs.core.tasks import TaskType
 from ibs.engine.datastore import Datastore
 from ibs.engine.datastores import Datastores
+from ibs.engine.modes import Use
 from ibs.engine.task import Task
 from ibs.engine.tasks import TaskRegistry
 from ibs.engine.verify import OK, VerifyProgress, VerifyRun, verify_snapshot
@@ -26,6 +27,7 @@ from ibs.errors import FailedError, FormatError, IbsError, NotFoundError, UsageE
 from ibs.ports.clock import Clock
 from ibs.runtime.actor import Actor, Seat
 from ibs.runtime.mailbox import Message
+from ibs.runtime.throttle import Throttle
 from ibs.services.taskqueue import TaskQueue
 from ibs.units import format_bytes, format_duration
 from ibs.wire.datastore import VerifyReport, VerifyStart
@@ -45,12 +47,18 @@ class StartVerify(Message[str]):
 
 @dataclass
 class _Tally:
-    """What one run found."""
+    """What one run found. `read` counts chunks read, `chunks` those checked or known to be good."""
 
+    total: int = 0
     snapshots: int = 0
     bytes: int = 0
     chunks: int = 0
+    read: int = 0
     bad: list[VerifyReport] = field(default_factory=list)
+
+    def show(self, task: Task) -> None:
+        figures = StageFigures(bytes=self.bytes, items=self.chunks)
+        task.progress(done_bytes=self.bytes, files=self.snapshots, stages={"verify": figures})
 
 
 class Verifier(Actor):
@@ -89,9 +97,11 @@ class Verifier(Actor):
         if request.notification_mode not in (ALWAYS, ON_FAILURE, NEVER):
             hint = f"use {ALWAYS}, {ON_FAILURE} or {NEVER}"
             raise UsageError(f"notification mode {request.notification_mode!r} is not known", hint=hint)
+        _check_bounds(request)
         namespace = Namespace.parse(request.namespace)
         self._queue.require_room()
         datastore = await self._datastores.get(store)
+        datastore.context.modes.require(Use.VERIFY)
         subject, only = store, None
         if request.snapshot:
             only = await datastore.snapshots.resolve(SnapshotName.parse(request.snapshot, namespace))
@@ -106,10 +116,12 @@ class Verifier(Actor):
         """The task's work. Raises FailedError when something is wrong with the data."""
         datastore = await self._datastores.get(store)
         names = [only] if only is not None else await _names(datastore, request)
-        tally, run = _Tally(), VerifyRun()
+        tally, run = _Tally(total=len(names)), self._run_of(request)
+        began = self._clock.monotonic()
         try:
-            for name in names:
-                await self._verify_one(task, datastore, name, run, tally)
+            with datastore.context.modes.using(Use.VERIFY):
+                await self._verify_all(task, datastore, names, run, tally, slots=request.max_concurrent_snapshots)
+                await self._seek_rest(task, datastore, run)
         except IbsError as error:
             if request.notification_mode != NEVER:
                 self._tell(task, store, Severity.ERROR, "verify.aborted", f"verification of {store} failed: {error}")
@@ -122,20 +134,72 @@ class Verifier(Actor):
             if request.notification_mode != NEVER:
                 self._tell(task, store, Severity.CRITICAL, "verify.damaged", text)
             raise FailedError(text, hint=f"see: ironcore-backup task log {task.upid}")
-        text = f"{tally.snapshots} snapshots in {store} verified OK: {tally.chunks} chunks, {format_bytes(tally.bytes)}"
+        seconds = self._clock.monotonic() - began
+        rate = f" at {format_bytes(tally.bytes / seconds)}/s" if seconds > 0 and tally.bytes else ""
+        text = (
+            f"{tally.snapshots} snapshots in {store} verified OK: {tally.chunks} chunks, "
+            f"{format_bytes(tally.bytes)} of {tally.read} read{rate}"
+        )
         if request.notification_mode == ALWAYS:
             self._tell(task, store, Severity.NOTICE, "verify.ok", text)
         return text
 
+    def _run_of(self, request: VerifyStart) -> VerifyRun:
+        """What the snapshots of one run share: since when earlier checks count, and how fast it may read."""
+        now = self._clock.now_ns() // 1_000_000_000
+        days = limits.VERIFY_WINDOW_DAYS if request.verify_window_days is None else request.verify_window_days
+        since = now - days * 86_400 if days else now + 1  # never within the second that has begun
+        if not request.io_limit:
+            return VerifyRun(since=since)
+        throttle = Throttle(self._clock, request.io_limit)
+        return VerifyRun(since=since, pace=throttle.take, hop=limits.VERIFY_HOP_CHUNKS_THROTTLED)
+
+    async def _verify_all(
+        self,
+        task: Task,
+        datastore: Datastore,
+        names: Sequence[SnapshotName],
+        run: VerifyRun,
+        tally: _Tally,
+        *,
+        slots: int,
+    ) -> None:
+        """Each snapshot once, `slots` at a time. The first that cannot be read ends all."""
+        waiting = iter(names)
+        failed: list[Exception] = []
+
+        async def work() -> None:
+            try:
+                for name in waiting:  # shared: taking the next has no await
+                    await self._verify_one(task, datastore, name, run, tally)
+            except Exception as error:  # noqa: BLE001 - handed to the caller below, alone and unwrapped
+                failed.append(error)
+                nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:  # noqa: TID251 - owner of the snapshots verified side by side
+            for _ in range(slots):
+                nursery.start_soon(work)
+        if failed:
+            raise failed[0]
+
+    async def _seek_rest(self, task: Task, datastore: Datastore, run: VerifyRun) -> None:
+        """Whom the bad chunks hurt that were found after many others: searched once, at the end."""
+        if run.unsought:
+            await run.seek(datastore, task.upid)
+            for name in sorted(map(str, run.hurt)):
+                task.log("error", f"snapshot affected: {name}")
+
     async def _verify_one(
         self, task: Task, datastore: Datastore, name: SnapshotName, run: VerifyRun, tally: _Tally
     ) -> None:
-        base_bytes, base_chunks = tally.bytes, tally.chunks
+        seen = VerifyProgress(0, 0, 0, 0, 0)
 
         async def progress(now: VerifyProgress) -> None:
-            if now.done % limits.VERIFY_PROGRESS_CHUNKS == 0 or now.done == now.total:
-                figures = StageFigures(bytes=base_bytes + now.bytes, items=base_chunks + now.done)
-                task.progress(done_bytes=base_bytes + now.bytes, stages={"verify": figures})
+            nonlocal seen
+            tally.bytes += now.bytes - seen.bytes
+            tally.chunks += now.done - seen.done
+            seen = now
+            tally.show(task)
 
         try:
             report = await verify_snapshot(datastore, name, progress, run=run, upid=task.upid, auth_id=task.auth_id)
@@ -143,8 +207,7 @@ class Verifier(Actor):
             task.log("info", f"{name}: {error.message}; it was removed meanwhile")
             return
         tally.snapshots += 1
-        tally.bytes += report.bytes
-        tally.chunks += report.chunks
+        tally.read += report.read
         if report.result != OK:
             tally.bad.append(report)
         _log_report(task, report)
@@ -161,14 +224,29 @@ async def _names(datastore: Datastore, request: VerifyStart) -> Sequence[Snapsho
     return await datastore.snapshots.every()
 
 
+def _check_bounds(request: VerifyStart) -> None:
+    """Raises UsageError."""
+    days, slots = request.verify_window_days, request.max_concurrent_snapshots
+    if days is not None and not 0 <= days <= limits.VERIFY_WINDOW_DAYS_MAX:
+        raise UsageError(f"a window of {days} days is out of range", hint=f"use 0 to {limits.VERIFY_WINDOW_DAYS_MAX}")
+    if not 1 <= slots <= limits.VERIFY_SNAPSHOTS_MAX:
+        hint = f"use 1 to {limits.VERIFY_SNAPSHOTS_MAX}"
+        raise UsageError(f"{slots} snapshots side by side are out of range", hint=hint)
+    if request.io_limit < 0:
+        raise UsageError("the I/O limit is negative", hint="give bytes a second, 0 for no limit")
+
+
 def _log_report(task: Task, report: VerifyReport) -> None:
     proven = ", ".join(report.proof) or "nothing"
     took = format_duration(report.duration_seconds)
+    earlier = report.read < report.chunks
     task.log(
         "info" if report.result == OK else "error",
         f"{report.snapshot}: {report.result}, {report.chunks} chunks, {format_bytes(report.bytes)} read in {took}; "
-        f"proven: {proven}",
+        f"proven: {proven}" + (f"; {report.chunks - report.read} chunks by earlier reads" if earlier else ""),
     )
+    if report.healed:
+        task.log("info", f"{report.snapshot}: it was damaged and is whole again")
     if report.first_failure:
         task.log("error", f"{report.snapshot}: first failure: {report.first_failure}")
     for chunk in report.bad_chunks:

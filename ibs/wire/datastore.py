@@ -125,6 +125,11 @@ class VerifyStart(Wire, frozen=True, kw_only=True):
     snapshot: str = ""
     namespace: str = ""
     notification_mode: str = "on-failure"
+    verify_window_days: int | None = None
+    """Chunks checked within so many days, and not touched since, are not read again; 0 reads all. None: 30."""
+    max_concurrent_snapshots: int = 1
+    io_limit: int = 0
+    """Bytes a second; 0 for no limit."""
 
 
 class VerifyReport(Wire, frozen=True, kw_only=True):
@@ -146,3 +151,28 @@ class VerifyReport(Wire, frozen=True, kw_only=True):
     """Hex ids of corrupt and missing chunks, at most VERIFY_BAD_CHUNKS_LISTED."""
     affected: list[str] = []
     """Every snapshot of the datastore that refers to one of them."""
+    read: int = 0
+    """Chunks read in this verification; the others were checked before, none earlier than `oldest_check`."""
+    oldest_check: str = ""
+    healed: bool = False
+    """It was damaged at the verification before, and is whole now."""
+    store: str = ""
+    stale: str = ""
+    """Why the last verification is too long ago, for a result STALE."""
+
+
+class DamagedChunk(Wire, frozen=True, kw_only=True):
+    """`result` is CORRUPT, MISSING or SUSPECT (a client could not authenticate it)."""
+
+    chunk: str
+    result: str
+    snapshots: list[str]
+
+
+class Damage(Wire, frozen=True, kw_only=True):
+    """What is known to be damaged in a datastore: at most LIST_ROWS_MAX chunks, and every snapshot that names one."""
+
+    name: str
+    bad_chunks: int
+    chunks: list[DamagedChunk]
+    snapshots: list[str]

@@ -14,12 +14,14 @@ Importable by `engine` and `app`; imports `core`, `ports` and `errors` only. One
     gate        who is inside, shard locks                        held        descriptors that the parts share
     mode        what it may be used for                           bin         forgotten snapshots
     records     small records beside the identity
+    inspect     checking many chunks
     trash       what garbage collection retired               revive      taking it back
     files       small file work by descriptor                     trouble     translation of errors
 """
 
 from __future__ import annotations
 
+from ibs.storage.local.inspect import Checked
 from ibs.storage.local.layout import group_folder, parse_folder, snapshot_folder
 from ibs.storage.local.mode import peek_mode
 from ibs.storage.local.opening import Options, Recovered
@@ -30,6 +32,7 @@ from ibs.storage.local.workfolder import WorkArea, WorkFolder
 
 __all__ = [
     "Check",
+    "Checked",
     "Expected",
     "LocalStore",
     "Options",

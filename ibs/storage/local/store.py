@@ -25,6 +25,7 @@ from ibs.storage.local.barrier import Barrier
 from ibs.storage.local.bin import BinFiles
 from ibs.storage.local.create import create_store
 from ibs.storage.local.discard import Discarder
+from ibs.storage.local.inspect import Checked, Inspector
 from ibs.storage.local.layout import LEASES, META, STAGING, Generation
 from ibs.storage.local.ledger import Ledger
 from ibs.storage.local.opening import Opened, Options, Recovered, open_store
@@ -68,6 +69,7 @@ class LocalStore:
         self._receiver = Receiver(held, ledger)
         self._reader = Reader(held, ledger)
         self._discarder = Discarder(held, ledger)
+        self._inspector = Inspector(held, ledger, opened.db, self._reader)
         self._trash = TrashCan(held, ledger, opened.db, self.check_owner)
         self._publisher = Publisher(held, self._barrier, self.check_owner)
         self.snapshots = SnapshotFiles(held, self.check_owner)
@@ -197,6 +199,14 @@ class LocalStore:
     def discard(self, addresses: Sequence[Address]) -> int:
         """See ChunkStore.discard."""
         return self._discarder.discard(addresses)
+
+    def check(self, addresses: Sequence[Address]) -> list[Checked]:
+        """See Inspector.check: many chunks read from the disk and proven, for verification."""
+        return self._inspector.check(addresses)
+
+    def proven(self, addresses: Sequence[Address], since: int) -> list[int | None]:
+        """See Inspector.proven: which need not be read again, and since when."""
+        return self._inspector.proven(addresses, since)
 
     def record_verified(self, addresses: Sequence[Address], when: int) -> None:
         """See ChunkStore.record_verified."""
