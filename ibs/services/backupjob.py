@@ -49,6 +49,8 @@ def backup_job(
             client=f"ironcore-backup {VERSION} on {node}",
             excludes=tuple(run.exclude),
             all_file_systems=run.all_file_systems,
+            reread=run.reread,
+            reread_every=run.reread_every,
         )
         outcome = await run_backup(transport, plan, pool=pool, clock=clock)
         note_commit(datastore.uuid, outcome.snapshot)

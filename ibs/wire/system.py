@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ibs.wire.common import Wire
+from ibs.wire.common import Count, Wire
 from ibs.wire.session import StageFigures
 
 
@@ -76,7 +76,10 @@ class WorkerView(Wire, frozen=True, kw_only=True):
 
 
 class BackupRun(Wire, frozen=True, kw_only=True):
-    """Ask the server to back up its own files. `sources` are ARCHIVE:PATH."""
+    """Ask the server to back up its own files. `sources` are ARCHIVE:PATH.
+
+    `reread` reads everything although it seems unchanged, as every run of number `reread_every` in a row does (0: no).
+    """
 
     store: str
     sources: list[str]
@@ -85,6 +88,8 @@ class BackupRun(Wire, frozen=True, kw_only=True):
     backup_id: str = ""
     exclude: list[str] = []
     all_file_systems: bool = False
+    reread: bool = False
+    reread_every: Count = 30
 
 
 class UserCreate(Wire, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ import typer
 from ibs.cli.common import ServerOption, StateDirOption, administrator, app, example, run
 from ibs.cli.follow import end, follow_task
 from ibs.cli.output import Output, OutputOption
+from ibs.core import limits
 from ibs.core.names import parse_source
 from ibs.wire.common import TaskStarted
 from ibs.wire.system import BackupRun
@@ -35,6 +36,10 @@ def run_(
     namespace: Annotated[str, typer.Option("--namespace", "--ns", help="Namespace, such as a/b.")] = "",
     exclude: Annotated[list[str] | None, typer.Option(help="gitignore pattern to leave out; may be repeated.")] = None,
     all_file_systems: Annotated[bool, typer.Option(help="Enter mount points too.")] = False,
+    reread: Annotated[bool, typer.Option(help="Read every file, although it seems unchanged.")] = False,
+    reread_every: Annotated[
+        int, typer.Option(min=0, help="Read everything in every run of this number in a row; 0: never.")
+    ] = limits.FULL_REREAD_EVERY_RUNS,
     detach: Annotated[bool, typer.Option(help="Print the UPID and return.")] = False,
     server: ServerOption = None,
     state_dir: StateDirOption = None,
@@ -51,6 +56,8 @@ def run_(
             backup_id=backup_id,
             exclude=exclude or [],
             all_file_systems=all_file_systems,
+            reread=reread,
+            reread_every=reread_every,
         )
         async with administrator(server, state_dir) as api:
             started = await api.post("/backups", TaskStarted, body)

@@ -7,19 +7,22 @@ from pathlib import Path
 import trio
 from trio.testing import MockClock
 
+from ibs.core.names import Group, Namespace
 from ibs.core.tasks import TaskType
 from ibs.engine.task import Task
+from ibs.ports.clock import Clock
 from ibs.services.backupjob import backup_job
 from ibs.services.worker import RunBackup, checked
 from ibs.wire.system import BackupRun
+from ibs_tests.support.backups import LaterClock
 from ibs_tests.unit.services.conftest import House
 
 
-def make(house: House, made: list[tuple[str, str]]) -> RunBackup:
+def make(house: House, made: list[tuple[str, str]], clock: Clock | None = None) -> RunBackup:
     return backup_job(
         house.datastores,
         pool=house.pool,
-        clock=house.clock,
+        clock=clock or house.clock,
         node="node1",
         note_commit=lambda uuid, snapshot: made.append((uuid, snapshot)),
     )
@@ -45,6 +48,25 @@ async def test_a_tree_becomes_a_snapshot(house: House, autojump_clock: MockClock
     assert task.record.message.startswith(f"snapshot {name}: 1 files, 7 B")
     view = await store.snapshots.snapshot_view(name)
     assert (view.owner, [archive.name for archive in view.archives]) == ("root@ibs", ["etc.tree"])
+
+
+async def test_everything_is_read_again_when_asked_for_or_due(
+    house: House, autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    store = await house.make_store()
+    (tmp_path / "tree").mkdir()
+    for number in range(5):
+        (tmp_path / "tree" / str(number)).write_text("content")
+    work = make(house, [], LaterClock())  # what was just made counts as settled
+    read = []
+    for more in ({}, {}, {"reread": True}, {"reread_every": 1}, {"reread_every": 0}, {"reread_every": 2}):
+        task = await run(house, work, BackupRun(store="s1", sources=[f"a.tree:{tmp_path / 'tree'}"], **more))
+        assert str(task.state) == "OK", task.record.message
+        newest = await store.snapshots.newest(Namespace(), Group("host", "node1"))
+        assert newest is not None
+        manifest = (await store.snapshots.load(newest)).manifest
+        read.append((manifest.stats["files_read"], manifest.run))
+    assert read == [(5, 0), (0, 1), (5, 0), (5, 0), (0, 1), (5, 0)]
 
 
 async def test_what_goes_wrong_is_the_end_of_the_task(house: House, autojump_clock: MockClock, tmp_path: Path) -> None:
