@@ -12,7 +12,7 @@ help:
 	@echo "make demo       start a server, back up, verify, restore, compare; then stop and clean up"
 	@echo "make test       the test suite"
 	@echo "make lint       ruff, format, mypy, layer contracts, test pairing"
-	@echo "make bench      compare with restic and borg (needs them: make test-deps)"
+	@echo "make bench      compare with restic and borg, where they are installed (make test-deps); BENCH=--quick"
 	@echo "make test-deps  system packages that some tests and the bench need (root, Debian)"
 
 $(STAMP): pyproject.toml contrib/constraints.txt contrib/env.sh

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from places import Place
 
 BIN = Path(sys.executable).parent
 
@@ -39,8 +40,13 @@ def measure(command: list[str], environment: dict[str, str]) -> Figures:
 
 
 def disk_bytes(folder: Path) -> int:
-    """What a repository takes on disk."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.name != "reserve")
+    """What a repository takes on disk, without what is set aside there for a full disk (`.ibs/reserve`)."""
+    reserve = folder / ".ibs" / "reserve"
+    return sum(
+        path.stat().st_blocks * 512
+        for path in folder.rglob("*")
+        if path.is_file() and path != reserve and reserve not in path.parents
+    )
 
 
 class Tool:
@@ -48,10 +54,10 @@ class Tool:
 
     name = ""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder / self.name
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(parents=True)
+    def __init__(self, folder: Path, *, size_gib: int = 0) -> None:
+        """`folder` gets a folder for this tool; `size_gib` above 0 makes that a file system of its own."""
+        self.place = Place(folder / self.name, size_gib=size_gib, own_file_system=size_gib > 0)
+        self.folder = self.place.folder
         self.repository = self.folder / "repository"
         self.environment = os.environ | {"BENCH_LOG": str(self.folder / "log"), "HOME": str(self.folder)}
         self.server: Figures | None = None
@@ -60,15 +66,16 @@ class Tool:
         """Make an empty repository."""
 
     def backup(self, source: Path) -> Figures:
-        """Back up `source` once."""
+        """Back up the folder or image `source` once."""
         raise RuntimeError(f"{self.name} cannot back up {source}")
 
-    def restore(self, target: Path) -> Figures:
-        """Restore the newest backup into `target`."""
-        raise RuntimeError(f"{self.name} cannot restore to {target}")
+    def restore(self, source: Path, target: Path) -> Figures:
+        """Restore the newest backup of `source` below `target`."""
+        raise RuntimeError(f"{self.name} cannot restore {source} to {target}")
 
     def close(self) -> None:
-        """Stop what `prepare` started."""
+        """Stop what `prepare` started, and give everything back."""
+        self.place.remove()
 
     def stored_bytes(self) -> int:
         return disk_bytes(self.repository)
@@ -87,7 +94,7 @@ class Restic(Tool):
     def backup(self, source: Path) -> Figures:
         return measure(["restic", "backup", "-q", str(source)], self.environment)
 
-    def restore(self, target: Path) -> Figures:
+    def restore(self, source: Path, target: Path) -> Figures:  # noqa: ARG002 - a Tool
         return measure(["restic", "restore", "-q", "latest", "--target", str(target)], self.environment)
 
 
@@ -106,7 +113,7 @@ class Borg(Tool):
         self.count += 1
         return measure(["borg", "create", f"::run{self.count}", str(source)], self.environment)
 
-    def restore(self, target: Path) -> Figures:
+    def restore(self, source: Path, target: Path) -> Figures:  # noqa: ARG002 - a Tool
         target.mkdir(parents=True, exist_ok=True)
         command = ["sh", "-c", 'cd "$1" && exec borg extract "$2"', "sh", str(target), f"::run{self.count}"]
         return measure(command, self.environment)
@@ -116,6 +123,8 @@ class Ours(Tool):
     """This product: client, TLS, and server on the same machine."""
 
     name = "ibs"
+    newest = ""
+    read_bytes = 0
 
     def prepare(self) -> None:
         state = self.folder / "state"
@@ -137,6 +146,7 @@ class Ours(Tool):
                 raise RuntimeError((self.folder / "server.out").read_text())
             time.sleep(0.02)
         facts = json.loads((state / "server.json").read_text())
+        self.port = int(facts["address"].rpartition(":")[2])
         admin = str(BIN / "ironcore-backup")
         measure([admin, "datastore", "create", "bench", "--path", str(self.repository)], self.environment)
         auth_id, _, secret = (state / "root.token").read_text().strip().partition(":")
@@ -162,12 +172,55 @@ class Ours(Tool):
         self.server = Figures(figures.wall, after - before, peak)
         return figures
 
-    def backup(self, source: Path) -> Figures:
-        return self._with_server([self.client, "backup", f"data.tree:{source}", "--backup-id", "bench"])
+    def backup(self, source: Path, *, changed: Path | None = None) -> Figures:
+        more = ["--changed", f"{archive_of(source)}={changed}", "--changed-since", self.newest] if changed else []
+        command = [self.client, "backup", f"{archive_of(source)}:{source}", "--backup-id", "bench", *more]
+        figures = self._with_server([*command, "--output", "json"])
+        said = (self.folder / "log").read_text(errors="replace")
+        outcome = json.loads(said[said.index("{") : said.rindex("}") + 1])
+        self.newest = outcome["snapshot"]
+        self.read_bytes = outcome["bytes_read"]
+        return figures
 
-    def restore(self, target: Path) -> Figures:
-        return self._with_server([self.client, "restore", "host/bench", "data.tree", str(target)])
+    def restore(self, source: Path, target: Path) -> Figures:
+        archive = archive_of(source)
+        place = target if archive.endswith(".tree") else target / "disk.raw"
+        if place != target:
+            target.mkdir(parents=True, exist_ok=True)
+        return self._with_server([self.client, "restore", "host/bench", archive, str(place)])
+
+    def through(self, port: int) -> None:
+        """From now on the client reaches the server by another port of this machine."""
+        auth, _, store = self.environment["IBS_REPOSITORY"].rpartition("@")
+        self.environment["IBS_REPOSITORY"] = f"{auth}@127.0.0.1:{port}:{store.rpartition(':')[2]}"
 
     def close(self) -> None:
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(60)
+        super().close()
+
+
+class InProcess(Tool):
+    """This product's pipelines in one process, straight into a datastore: no TLS, no HTTP, no server."""
+
+    name = "ibs, no TLS"
+
+    def _command(self, *arguments: str) -> list[str]:
+        return [sys.executable, str(Path(__file__).with_name("inprocess.py")), *arguments]
+
+    def backup(self, source: Path) -> Figures:
+        return measure(
+            self._command("backup", str(self.repository), f"{archive_of(source)}:{source}"), self.environment
+        )
+
+    def restore(self, source: Path, target: Path) -> Figures:
+        archive = archive_of(source)
+        place = target if archive.endswith(".tree") else target / "disk.raw"
+        if place != target:
+            target.mkdir(parents=True, exist_ok=True)
+        return measure(self._command("restore", str(self.repository), archive, str(place)), self.environment)
+
+
+def archive_of(source: Path) -> str:
+    """How this product names the archive of a source."""
+    return "data.tree" if source.is_dir() else "disk.img"
