@@ -14,7 +14,6 @@ from ibs.cli.client.connection import NamespaceOption, RepositoryOption, connect
 from ibs.cli.common import run
 from ibs.cli.output import Column, Output, OutputOption, print_json, print_note, print_rows, say
 from ibs.client.benchmark.figures import BenchmarkReport
-from ibs.client.benchmark.run import BenchmarkPlan, run_benchmark
 from ibs.runtime.clock import SystemClock
 from ibs.runtime.pool import ThreadPool
 from ibs.units import format_bytes, format_duration, format_rate, parse_bytes
@@ -40,6 +39,9 @@ def benchmark(
     The disk is that of the current folder. With a repository real data goes there and back; no snapshot is made, and
     the server removes what was sent. Each part is measured alone, so that a real backup is slower than its slowest one.
     """
+    # Only now: what it needs (certificates, ciphers) would make every other command start later.
+    from ibs.client.benchmark.run import BenchmarkPlan, run_benchmark  # noqa: PLC0415
+
     node = os.uname().nodename.partition(".")[0]
 
     async def work() -> BenchmarkReport:

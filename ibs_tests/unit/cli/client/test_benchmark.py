@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from ibs.cli.client import benchmark as module
 from ibs.cli.client import root
 from ibs.client.benchmark.figures import BACKUP, BenchmarkReport, Bottleneck, Figure, Stage
 from ibs.client.benchmark.run import BenchmarkPlan
@@ -44,7 +43,7 @@ class Benchmarks:
 @pytest.fixture
 def ran(monkeypatch: pytest.MonkeyPatch) -> Benchmarks:
     stand_in = Benchmarks()
-    monkeypatch.setattr(module, "run_benchmark", stand_in)
+    monkeypatch.setattr("ibs.client.benchmark.run.run_benchmark", stand_in)
     return stand_in
 
 
