@@ -73,6 +73,11 @@ class Stat:
         return -(-self.st_size // 512)
 
     @property
+    def st_ctime(self) -> float:
+        """As if nothing but writes and moves of its content ever touched it."""
+        return self.st_mtime_ns / 1e9
+
+    @property
     def st_mtime(self) -> float:
         return self.st_mtime_ns / 1e9
 
@@ -271,6 +276,14 @@ class SimOs:
         data = bytes(file.data[offset : offset + count])
         short = max(0, min(file.reserved, offset + count) - max(offset + len(data), len(file.data)))
         return data + bytes(min(short, count - len(data)))
+
+    def preadv(self, fd: int, buffers: list[memoryview], offset: int) -> int:
+        done = 0
+        for buffer in buffers:
+            data = self.pread(fd, len(buffer), offset + done)
+            buffer[: len(data)] = data
+            done += len(data)
+        return done
 
     def write(self, fd: int, data: bytes | memoryview) -> int:
         held = self._held(fd)
