@@ -95,8 +95,13 @@ class Publisher:
             os.link(content, name, src_dir_fd=held.folders.staging, dst_dir_fd=folder, follow_symlinks=False)
         except FileNotFoundError as error:
             raise NotFoundError(f"staged file {content} does not exist") from error
-        if not held.flusher.whole:
-            files.sync_file(name, dir_fd=folder)
+        if held.flusher.whole:
+            return
+        fd = files.open_file(name, dir_fd=folder)
+        try:
+            held.flusher.file(fd)  # a failure is remembered: tried again, it would succeed without the lost pages
+        finally:
+            os.close(fd)
 
     def _place_last(self, name: str, content: bytes, folder: int) -> None:
         held = self.held

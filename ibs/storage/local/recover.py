@@ -30,6 +30,7 @@ from ibs.storage.local.layout import (
     INCOMING,
     MANIFEST,
     TEMPORARY,
+    ChunkName,
     chunk_name,
     domain_prefix,
     parse_chunk_name,
@@ -139,6 +140,7 @@ class Recovery:
         A bad file counts only where no other has its name.
         """
         domains = {domain_prefix(domain): domain for domain in (*known_domains, PLAIN_DOMAIN)}
+        doubtful: list[tuple[ChunkName, int, bool]] = []
         yield from self._scan_trash(domains)
         for prefix in self.held.prefixes.all():
             with files.opened([prefix], dir_fd=self.held.folders.chunks) as folder:
@@ -152,12 +154,23 @@ class Recovery:
                     parsed = parse_chunk_name(name)
                     if parsed is None or (parsed.bad and name.removesuffix(BAD_SUFFIX) in sizes):
                         continue
-                    domain = domains.get(parsed.domain_prefix) or self._domain_of(name, folder)
-                    if domain is None:  # a spoilt header of a domain that no other file tells: nobody can ask for it
+                    domain = domains.get(parsed.domain_prefix) or self._proven_domain(name, parsed, folder)
+                    bad = parsed.bad or size <= HEADER_BYTES
+                    if domain is None:
+                        doubtful.append((parsed, size, bad))
                         continue
                     domains[parsed.domain_prefix] = domain
-                    bad = parsed.bad or size <= HEADER_BYTES
                     yield Found(Address(domain, parsed.id), size, bad=bad, healed=name in healed)
+        for parsed, size, bad in doubtful:
+            domain = domains.get(parsed.domain_prefix)
+            if domain is not None:  # else no whole file tells what domain it is: nobody can ask for it
+                yield Found(Address(domain, parsed.id), size, bad=bad)
+
+    def _proven_domain(self, name: str, parsed: ChunkName, folder: int) -> bytes | None:
+        """The domain in a whole chunk's header. A flipped bit must not make up a key that shuts out the real one."""
+        if parsed.bad or not self._is_whole(name, parsed.id, folder):
+            return None
+        return self._domain_of(name, folder)
 
     def _scan_trash(self, domains: dict[bytes, bytes]) -> Iterator[Found]:
         with contextlib.suppress(FileNotFoundError), files.opened([TRASH], dir_fd=self.held.folders.chunks) as trash:
@@ -177,7 +190,7 @@ class Recovery:
         if files.exists(final_path(entry.name), dir_fd=self.held.folders.chunks):
             files.unlink_quietly(entry.name, dir_fd=folder)
             return None
-        domain = domains.get(parsed.domain_prefix) or self._domain_of(entry.name, folder)
+        domain = domains.get(parsed.domain_prefix) or self._proven_domain(entry.name, parsed, folder)
         if domain is None:
             return None
         domains[parsed.domain_prefix] = domain

@@ -194,3 +194,23 @@ def test_file_by_file_every_folder_and_file_is_flushed_before_the_manifest(
     wanted = {"ns", "ns/host", "ns/host/web01", f"ns/{SNAPSHOT}", f"ns/{SNAPSHOT}/a.idx", f"ns/{SNAPSHOT}/log.blob"}
     assert wanted | {f"chunks/{prefix}", "chunks", f"chunks/incoming/{store.epoch}"} <= before
     assert synced[-2:] == [f"ns/{SNAPSHOT}", f"ns/{SNAPSHOT}/manifest.json"]
+
+
+def test_a_staged_file_that_could_not_be_flushed_is_not_published_at_the_second_try(
+    box: StoreBox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = box.open(flush_whole=False)
+    store.staging.create("s1").append("a.tree.idx", b"index")
+    fsync, told = os.fsync, []
+
+    def lose(fd: int) -> None:
+        if not told and os.readlink(f"/proc/self/fd/{fd}").endswith(".idx"):
+            told.append(fd)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", lose)
+    with pytest.raises(FailedError):
+        publish(store, a__tree__idx="s1/a.tree.idx")
+    with pytest.raises(DatastoreReadOnly, match="lost written data"):
+        publish(store, a__tree__idx="s1/a.tree.idx")

@@ -169,6 +169,22 @@ def test_a_bad_file_alone_in_its_domain_is_passed_over(box: StoreBox) -> None:
     assert bad.exists()
 
 
+@pytest.mark.parametrize("spoilt", [0, 1])
+def test_a_flipped_bit_in_a_header_makes_up_no_domain(box: StoreBox, spoilt: int) -> None:
+    store = box.open()
+    blobs = sorted(make_blob(n, keys=KEYS) for n in range(2))
+    for blob in blobs:
+        store.put(*blob)
+    store.close()
+    flip(box.chunk_path(blobs[spoilt][0]), 40)  # in the second half of the domain, which the file's name does not hold
+    (box.path / ".ibs" / "chunks.db").unlink()
+    store = box.open()
+    assert {info.address for info in store.iterate()} == {address for address, _ in blobs}
+    store.put(*make_blob(7, keys=KEYS))
+    with pytest.raises(CorruptChunk):
+        store.get(blobs[spoilt][0])
+
+
 def test_an_interrupted_recovery_is_simply_run_again(box: StoreBox) -> None:
     store = box.open()
     blobs = [make_blob(n) for n in range(5)]
