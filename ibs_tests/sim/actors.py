@@ -78,6 +78,7 @@ async def forget(world: World) -> None:
         return
     model, datastore = world.model, world.datastore
     before, snapshot.state = snapshot.state, State.FORGETTING
+    snapshot.forgotten_at = trio.current_time()
     world.excuses.add("forget")
     try:
         await datastore.bin.put(SnapshotName.parse(snapshot.name), "alice@ibs", "a whim")
@@ -86,7 +87,7 @@ async def forget(world: World) -> None:
         snapshot.state = before if model.where(snapshot) == IN_PLACE else State.FORGETTING
         return
     world.alive()
-    snapshot.state, snapshot.forgotten_at = State.BINNED, trio.current_time()
+    snapshot.state = State.BINNED
     world.tell(f"forgotten {snapshot.name}")
     world.count("forgotten")
 
@@ -150,7 +151,10 @@ async def grace(world: World) -> None:
     """Days go by; what is in the bin goes when its time has come, unless the clock cannot be trusted."""
     time = world.datastore.context.time
     if time.frozen and world.rng.random() < 0.7:
+        before = time.now()
         await world.datastore.context.pool.disk(time.confirm, "alice@ibs")
+        world.alive()
+        world.confirmed += time.now() - before
     await trio.sleep(world.rng.choice((86_400, 3 * 86_400, 8 * 86_400)))
     world.alive()
     await world.datastore.expire()

@@ -33,6 +33,7 @@ _PASSED = [
     "O_APPEND",
     "ST_RDONLY",
     "POSIX_FADV_DONTNEED",
+    "POSIX_FADV_WILLNEED",
     "path",
     "strerror",
     "fsencode",
@@ -268,6 +269,9 @@ class SimOs:
 
     def pread(self, fd: int, count: int, offset: int) -> bytes:
         self.step("pread", "")
+        return self._content(fd, count, offset)
+
+    def _content(self, fd: int, count: int, offset: int) -> bytes:
         file = self._file(fd)
         if self.disk.reads_fail:
             self.disk.reads_fail -= 1
@@ -278,9 +282,10 @@ class SimOs:
         return data + bytes(min(short, count - len(data)))
 
     def preadv(self, fd: int, buffers: list[memoryview], offset: int) -> int:
+        self.step("preadv", "")
         done = 0
         for buffer in buffers:
-            data = self.pread(fd, len(buffer), offset + done)
+            data = self._content(fd, len(buffer), offset + done)
             buffer[: len(data)] = data
             done += len(data)
         return done
@@ -305,7 +310,8 @@ class SimOs:
 
     def posix_fadvise(self, fd: int, offset: int, size: int, advice: int) -> None:
         self.step("fadvise", "")
-        self.disk.drop_cache(self._file(fd))
+        if advice == os.POSIX_FADV_DONTNEED:
+            self.disk.drop_cache(self._file(fd))
 
     def fsync(self, fd: int) -> None:
         self.step("fsync", "")

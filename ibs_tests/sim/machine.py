@@ -78,7 +78,10 @@ class Machine:
     # --- points at which things happen ---
 
     def _step(self, call: str, name: str) -> None:
-        self.threads.maybe_switch()
+        if call != "preadv":  # reads into a buffer of its thread, and these threads are one to `threading.local`
+            self.threads.maybe_switch()
+        elif self.dead:
+            raise Killed
         self.calls += 1
         self.digest(f"{call} {name}\n".encode())
         if self.calls == self.die_at_call:

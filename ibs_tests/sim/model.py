@@ -35,6 +35,7 @@ class State(StrEnum):
     BINNED = "binned"
     UNDOING = "undoing"  # on its way back
     PURGING = "purging"  # asked to go for good
+    LEAVING = "leaving"  # it goes for good, and its move to the bin may not be on the platter yet
     FADING = "fading"  # the process died while it went, and it was gone then: the power may bring it back, whole
     GONE = "gone"
 
@@ -48,6 +49,7 @@ WHERE: dict[State, tuple[str, ...]] = {
     State.BINNED: (IN_BIN,),
     State.UNDOING: (IN_PLACE, IN_BIN),
     State.PURGING: (IN_BIN, NOWHERE),
+    State.LEAVING: (IN_PLACE, IN_BIN, NOWHERE),
     State.FADING: (IN_BIN, NOWHERE),
     State.GONE: (NOWHERE,),
 }
@@ -286,6 +288,8 @@ def _after_restart(state: State, where: str, *, power_cut: bool) -> State | None
         return settled if power_cut else State.FOUND
     if power_cut:
         return settled
+    if state is State.LEAVING:
+        return state
     begun = {State.FORGETTING: IN_BIN, State.UNDOING: IN_PLACE, State.PURGING: NOWHERE, State.FADING: NOWHERE}
     if begun.get(state) != where:
         return settled  # it had not begun

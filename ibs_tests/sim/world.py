@@ -29,7 +29,7 @@ from ibs.storage.local import LocalStore, Options
 from ibs_tests.sim.alphabet import find_key
 from ibs_tests.sim.disk import File, Folder
 from ibs_tests.sim.machine import MOUNT, Killed, Machine
-from ibs_tests.sim.model import Model, State, Violation
+from ibs_tests.sim.model import IN_BIN, Model, State, Violation
 from ibs_tests.sim.threads import Stuck
 
 UUID = "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"
@@ -91,6 +91,7 @@ class World:
         self.excuses: set[str] = set()
         self.taken_over = False
         self.jumps = 0
+        self.confirmed = 0
         self.weights: dict[str, int] = {}
         self.had_power_cut = self.had_fault = False
         self.events: list[Event] = []
@@ -126,10 +127,13 @@ class World:
         snapshot = self.model.snapshots.get(raw)
         if snapshot is None or snapshot.state is State.PURGING or not snapshot.kept:
             return
+        if snapshot.state is State.FORGETTING and self.model.where(snapshot) == IN_BIN:
+            snapshot.state = State.LEAVING
+            return
         if snapshot.state is not State.BINNED:
             raise Violation("nothing acknowledged is lost", f"the manifest of {snapshot.name} ({snapshot.state}) goes")
         passed = trio.current_time() - snapshot.forgotten_at
-        believed = limits.CLOCK_JUMP_SECONDS_MAX * (self.machine.boots + self.jumps)
+        believed = self.confirmed + limits.CLOCK_JUMP_SECONDS_MAX * (self.machine.boots + self.jumps)
         if passed < limits.BIN_GRACE_SECONDS - believed:
             raise Violation("the bin has its grace", f"{snapshot.name} goes after {passed:.0f} seconds")
         snapshot.state = State.PURGING
