@@ -321,7 +321,13 @@ def _tell(base: _Base, kind: str, text: str) -> None:
 
 
 def _report_stall(stall: Stall, unreported: int) -> None:
-    _log.warning("the event loop stalled", task=stall.task, duration_ms=stall.duration_ms, unreported=unreported)
+    _log.warning(
+        "the event loop stalled",
+        task=stall.task,
+        duration_ms=stall.duration_ms,
+        computing_ms=stall.computing_ms,
+        unreported=unreported,
+    )
 
 
 def _remove_instrument(stalls: StallDetector) -> None:

@@ -1,7 +1,10 @@
 """Tells when a task keeps the event loop to itself: blocking work that belongs in the pool.
 
 A trio instrument, installed by `app` for the server's run; `status` shows its counters. Invariant: it never raises
-(trio would remove it) and costs two clock readings a step.
+(trio would remove it) and costs three clock readings a step.
+
+A step may be long because it computes, because it waits for the disk or the interpreter's lock, or because the machine
+gave the processor to others; how much of it the loop's thread computed tells the first from the rest.
 """
 
 from __future__ import annotations
@@ -17,10 +20,11 @@ from ibs.core import limits
 
 @dataclass(frozen=True, slots=True)
 class Stall:
-    """One step of one task that took too long."""
+    """One step of one task that took too long; `computing_ms` of it the thread had the processor."""
 
     task: str
     duration_ms: float
+    computing_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +50,13 @@ class StallDetector(trio.abc.Instrument):
         *,
         threshold_seconds: float = limits.LOOP_STALL_SECONDS,
         monotonic: Callable[[], float] = time.perf_counter,
+        computing: Callable[[], float] = time.thread_time,
     ) -> None:
         self._report = report
         self._threshold = threshold_seconds
         self._monotonic = monotonic
+        self._computing = computing
+        self._computed = 0.0
         self._began: float | None = None
         self._reported_at: float | None = None
         self._unreported = 0
@@ -61,6 +68,7 @@ class StallDetector(trio.abc.Instrument):
         return self._statistics
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:  # noqa: ARG002 - trio's interface
+        self._computed = self._computing()
         self._began = self._monotonic()
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
@@ -70,7 +78,8 @@ class StallDetector(trio.abc.Instrument):
         seconds, self._began = now - self._began, None
         if seconds <= self._threshold:
             return
-        stall = Stall(task.name, round(seconds * 1000, 1))
+        computed = self._computing() - self._computed
+        stall = Stall(task.name, round(seconds * 1000, 1), round(computed * 1000, 1))
         before = self._statistics
         longer = stall.duration_ms > before.longest_ms
         self._statistics = StallStatistics(
