@@ -21,8 +21,10 @@ from ibs.core import limits
 from ibs.core.blob import split_blobs
 from ibs.errors import FormatError, IbsError, ServerUnreachable
 from ibs.ports.clock import Clock
+from ibs.runtime.buffers import uninitialised
 from ibs.runtime.clock import SystemClock
 from ibs.runtime.retry import Backoff, Entropy, retry
+from ibs.runtime.tls import receive_into
 from ibs.security.pinning import connect_pinned
 from ibs.wire import frames
 from ibs.wire.common import ErrorBody
@@ -31,7 +33,6 @@ from ibs.wire.frames import Hello, Op
 Buffer = bytes | bytearray | memoryview
 
 _CONNECTIONS_DEFAULT = 3
-_RECEIVE_BYTES = 1 << 18
 
 
 class _Connection:
@@ -40,7 +41,7 @@ class _Connection:
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
 
-    async def request(self, op: Op, parts: Sequence[Buffer]) -> tuple[Op, bytearray]:
+    async def request(self, op: Op, parts: Sequence[Buffer]) -> tuple[Op, memoryview]:
         """Send one frame and receive one. Raises trio.BrokenResourceError, trio.TooSlowError, FormatError."""
         await self._send(frames.pack_header(op, sum(map(len, parts))))
         for part in parts:
@@ -56,17 +57,16 @@ class _Connection:
             with trio.fail_after(limits.HTTP_WRITE_SECONDS_MAX):
                 await self._stream.send_all(view[at : at + limits.SEND_PIECE_BYTES])
 
-    async def _exactly(self, size: int, silence_seconds_max: float) -> bytearray:
-        buffer = bytearray(size)
+    async def _exactly(self, size: int, silence_seconds_max: float) -> memoryview:
+        buffer = uninitialised(size)
         at = 0
-        # One scope whose deadline moves: a piece is one TLS record, and a scope for each would cost more than its copy.
+        # One scope whose deadline moves: a scope for each piece would cost more than decrypting it.
         with trio.fail_after(silence_seconds_max) as patience:
             while at < size:
-                piece = await self._stream.receive_some(min(size - at, _RECEIVE_BYTES))
-                if not piece:
+                got = await receive_into(self._stream, buffer[at:])
+                if not got:
                     raise trio.BrokenResourceError("the server closed the connection")
-                buffer[at : at + len(piece)] = piece
-                at += len(piece)
+                at += got
                 patience.deadline = trio.current_time() + silence_seconds_max
         return buffer
 
@@ -118,16 +118,16 @@ class DataPlane:
         if int.from_bytes(answer, "little") != len(blobs):
             raise FormatError("data plane: the server received another number of chunks than were sent")
 
-    async def fetch(self, ids: Sequence[bytes]) -> list[bytes]:
-        """Blobs in the order asked. Raises the server's errors, ServerUnreachable after the last try."""
+    async def fetch(self, ids: Sequence[bytes]) -> list[Buffer]:
+        """Blobs in the order asked, views of one buffer. Raises the server's errors, ServerUnreachable in the end."""
         answer = await self._request(Op.FETCH, [b"".join(ids)], Op.BLOBS)
-        blobs = [bytes(body) for _header, body in split_blobs(answer)]
+        blobs: list[Buffer] = [body for _header, body in split_blobs(answer)]
         if len(blobs) != len(ids):
             raise FormatError("data plane: the server answered another number of chunks than were asked for")
         return blobs
 
-    async def _request(self, op: Op, parts: Sequence[Buffer], wanted: Op) -> bytearray:
-        async def once() -> tuple[Op, bytearray]:
+    async def _request(self, op: Op, parts: Sequence[Buffer], wanted: Op) -> memoryview:
+        async def once() -> tuple[Op, memoryview]:
             try:
                 return await self._once(op, parts)
             except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError, OSError) as error:
@@ -150,7 +150,7 @@ class DataPlane:
     def _may_come_back(self, error: Exception) -> bool:
         return isinstance(error, ServerUnreachable) and self._reached and not self._closed
 
-    async def _once(self, op: Op, parts: Sequence[Buffer]) -> tuple[Op, bytearray]:
+    async def _once(self, op: Op, parts: Sequence[Buffer]) -> tuple[Op, memoryview]:
         async with self._slots:
             if self._closed:
                 raise trio.ClosedResourceError("closed by this program")
@@ -187,7 +187,7 @@ class DataPlane:
             await self._free.pop().aclose()
 
 
-def _told(payload: bytearray) -> IbsError:
+def _told(payload: memoryview) -> IbsError:
     """The error in an ERROR frame."""
     try:
         return error_from_body(msgspec.json.decode(payload, type=ErrorBody))

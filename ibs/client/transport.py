@@ -65,7 +65,7 @@ class _Bulk:
         self._worked = True
         return True
 
-    async def fetch(self, ids: Sequence[bytes]) -> list[bytes] | None:
+    async def fetch(self, ids: Sequence[bytes]) -> Sequence[Buffer] | None:
         """Fetch; None when HTTP has to do it."""
         if self._plane is None:
             return None
@@ -193,13 +193,13 @@ class HttpRestoreTransport:
         """See the port."""
         return await self._api.octets("GET", f"{self._reader}/files/{name}")
 
-    async def fetch(self, ids: Sequence[bytes]) -> list[bytes]:
+    async def fetch(self, ids: Sequence[bytes]) -> Sequence[Buffer]:
         """See the port."""
         found = await self._bulk.fetch(ids)
         if found is not None:
             return found
         body = await self._api.octets("POST", f"{self._reader}/chunks", content=b"".join(ids))
-        blobs = [bytes(view) for _, view in split_blobs(body)]
+        blobs = [view for _, view in split_blobs(body)]
         if len(blobs) != len(ids):
             raise FormatError(f"the server answered {len(blobs)} chunks where {len(ids)} were asked for")
         return blobs

@@ -22,6 +22,7 @@ from ibs.control.routing import read_ids
 from ibs.core import limits
 from ibs.errors import FormatError, IbsError, NotAuthenticated, UsageError
 from ibs.log import bound, get_logger
+from ibs.runtime.buffers import uninitialised
 from ibs.wire import frames
 from ibs.wire.common import ErrorBody
 from ibs.wire.frames import Hello, Op
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from ibs.services.context import ServerContext
 
 _HELLO_SECONDS_MAX = 10
-_RECEIVE_BYTES = 1 << 18
 _log = get_logger("api")
 
 Buffer = bytes | bytearray | memoryview
@@ -41,7 +41,7 @@ Answer = tuple[Op, list[Buffer]]
 class Receiver(Protocol):
     """What a frame reader needs of a stream."""
 
-    async def receive_some(self, bytes_max: int, /) -> bytes | bytearray: ...
+    async def receive_into(self, view: memoryview, /) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Request:
     """One frame of the client."""
 
     op: Op
-    payload: bytearray
+    payload: memoryview
 
 
 class FrameReader:
@@ -57,7 +57,6 @@ class FrameReader:
 
     def __init__(self, stream: Receiver) -> None:
         self._stream = stream
-        self._rest: bytes | memoryview = b""
 
     async def frame(self, wanted: Op, header_seconds_max: float) -> Request | None:
         """The next frame; None when the peer has closed. No memory is taken for a frame that is not `wanted`.
@@ -73,23 +72,18 @@ class FrameReader:
             raise FormatError(f"data plane: {op.name} came where only {wanted.name} is allowed")
         with trio.fail_after(limits.BODY_STALL_SECONDS_MAX + length / limits.BODY_BYTES_PER_SECOND_MIN):
             payload = await self._exactly(length)
-        return Request(op, payload if payload is not None else bytearray())
+        return Request(op, payload if payload is not None else memoryview(b""))
 
-    async def _exactly(self, size: int, *, may_end: bool = False) -> bytearray | None:
-        buffer = bytearray(size)
+    async def _exactly(self, size: int, *, may_end: bool = False) -> memoryview | None:
+        buffer = uninitialised(size)
         at = 0
         while at < size:
-            piece = self._rest or await self._stream.receive_some(_RECEIVE_BYTES)
-            self._rest = b""
-            if not piece:
+            got = await self._stream.receive_into(buffer[at:])
+            if not got:
                 if may_end and at == 0:
                     return None
                 raise FormatError("data plane: the connection ended inside a frame")
-            taken = min(size - at, len(piece))
-            buffer[at : at + taken] = piece[:taken]
-            if taken < len(piece):
-                self._rest = memoryview(piece)[taken:]
-            at += taken
+            at += got
         return buffer
 
 
@@ -165,7 +159,7 @@ async def _hello(context: ServerContext, reader: FrameReader, address: str) -> _
 
     async def fetch(request: Request) -> Answer:
         await again()
-        ids = read_ids(request.payload)
+        ids = read_ids(bytes(request.payload))
         blobs: list[Buffer] = []
         size = 0
         stream = context.readers.get(hello.reader_id, who).stream(ids)

@@ -21,6 +21,7 @@ from ibs.control.drain import Drain
 from ibs.control.peer import Peer
 from ibs.core import limits
 from ibs.log import get_logger
+from ibs.runtime.tls import TlsStream
 
 PlaneHandler = Callable[[Peer], Awaitable[None]]
 
@@ -140,7 +141,7 @@ class Listener:
             self._refused, self._report_at = 0, now + _REFUSED_REPORT_SECONDS
 
     async def _connection(self, stream: trio.SocketStream, address: str, worker: WorkerContext) -> None:
-        secure = trio.SSLStream(stream, self._tls, server_side=True, https_compatible=True)
+        secure = TlsStream(stream, self._tls, server_side=True)
         probation = trio.CancelScope(deadline=trio.current_time() + limits.UNAUTHENTICATED_SECONDS_MAX)
         peer = Peer(secure, address, probation=probation, on_admitted=lambda: self._known(address))
         try:
@@ -158,7 +159,7 @@ class Listener:
                 self._known(address)
             await trio.aclose_forcefully(secure)
 
-    async def _serve(self, secure: trio.SSLStream[trio.SocketStream], peer: Peer, worker: WorkerContext) -> None:
+    async def _serve(self, secure: TlsStream, peer: Peer, worker: WorkerContext) -> None:
         plane = self._planes.get(secure.selected_alpn_protocol() or "")
         if plane is not None:
             await plane(peer)
@@ -181,7 +182,7 @@ def _address(stream: trio.SocketStream) -> str:
         return ""
 
 
-async def _handshake(secure: trio.SSLStream[trio.SocketStream]) -> bool:
+async def _handshake(secure: TlsStream) -> bool:
     with trio.move_on_after(limits.TLS_HANDSHAKE_SECONDS_MAX):
         try:
             await secure.do_handshake()

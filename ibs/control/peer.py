@@ -12,6 +12,7 @@ from collections.abc import Callable
 import trio
 
 from ibs.core import limits
+from ibs.runtime.tls import TlsStream, receive_into
 
 Buffer = bytes | bytearray | memoryview
 
@@ -56,6 +57,10 @@ class Peer:
         """Some bytes; b"" when the peer has ended. Raises trio.BrokenResourceError, trio.ClosedResourceError."""
         return await self._stream.receive_some(bytes_max)
 
+    async def receive_into(self, view: memoryview) -> int:
+        """Put as many bytes into `view` as are here and fit; 0 when the peer has ended. Raises as `receive_some`."""
+        return await receive_into(self._stream, view)
+
     async def send_all(self, data: Buffer) -> None:
         """Send all of it; a peer that takes less than SEND_PIECE_BYTES in SEND_PIECE_SECONDS_MAX is cut off.
 
@@ -80,7 +85,7 @@ class Peer:
 
         *Cancellation*: not before it is told, which takes no time.
         """
-        below = self._stream.transport_stream if isinstance(self._stream, trio.SSLStream) else self._stream
+        below = self._stream.transport_stream if isinstance(self._stream, TlsStream) else self._stream
         with trio.CancelScope(shield=True):
             try:
                 if isinstance(below, trio.abc.HalfCloseableStream):

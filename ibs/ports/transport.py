@@ -85,8 +85,8 @@ class RestoreTransport(Protocol):
         """A file of the snapshot: `etc.tree.idx`, `disk.img.idx` or a blob."""
         ...
 
-    async def fetch(self, ids: Sequence[bytes]) -> list[bytes]:
-        """Blobs in the order asked, at most FETCH_IDS_MAX. Raises ChunkNotFound, CorruptChunk."""
+    async def fetch(self, ids: Sequence[bytes]) -> Sequence[Buffer]:
+        """Blobs in the order asked, at most FETCH_IDS_MAX; each is the caller's to keep. Raises ChunkNotFound, CorruptChunk."""
         ...
 
     async def close(self, status: str = "OK", warnings: int = 0, message: str = "") -> None:

@@ -20,8 +20,9 @@ import trio
 from ibs.core import limits
 from ibs.core.ids import hex_fingerprint, parse_fingerprint
 from ibs.errors import ServerUnreachable, TlsFingerprintMismatch
+from ibs.runtime.tls import TlsStream
 
-Stream = trio.SSLStream[trio.SocketStream]
+Stream = TlsStream
 
 
 def pinned_context(fingerprint: str, *, alpn: Sequence[str] = ()) -> ssl.SSLContext:
@@ -81,7 +82,7 @@ async def offered_fingerprint(host: str, port: int) -> str:
     Raises ServerUnreachable.
     """
     stream = await _connect(host, port, _open_context(()))
-    der = stream.getpeercert(binary_form=True)
+    der = stream.peer_certificate()
     await trio.aclose_forcefully(stream)
     return hex_fingerprint(hashlib.sha256(der).digest())
 
@@ -90,7 +91,7 @@ async def _connect(host: str, port: int, context: ssl.SSLContext) -> Stream:
     try:
         with trio.fail_after(limits.CONNECT_SECONDS_MAX):
             plain = await trio.open_tcp_stream(host, port)
-            stream = trio.SSLStream(plain, context, server_hostname=host, https_compatible=True)
+            stream = TlsStream(plain, context, server_hostname=host)
             try:
                 await stream.do_handshake()
             except BaseException:

@@ -14,6 +14,7 @@ from ibs.cli.client.login import logout as logout_command
 from ibs.cli.client.restore import restore as restore_command
 from ibs.cli.client.snapshot import root as snapshots
 from ibs.cli.common import app, example, main_of
+from ibs.runtime.allocator import keep_freed_memory
 from ibs.version import PRODUCT, VERSION
 
 root = app(
@@ -51,4 +52,10 @@ root.command("diff", epilog=example("ironcore-backup-client diff host/web01 etc.
 root.command("benchmark", epilog=example("ironcore-backup-client benchmark --size 512MiB"))(benchmark_command)
 root.add_typer(snapshots)
 
-main = main_of(root)
+_main = main_of(root)
+
+
+def main() -> None:
+    """The program's entry point."""
+    keep_freed_memory()
+    _main()

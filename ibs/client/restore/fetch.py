@@ -22,7 +22,7 @@ from ibs.core.keys import DataKeys
 from ibs.errors import ChunkNotFound, CorruptChunk, FormatError, IbsError, SessionLost
 from ibs.ports.clock import Clock
 from ibs.ports.pool import Pool
-from ibs.ports.transport import RestoreTransport
+from ibs.ports.transport import Buffer, RestoreTransport
 from ibs.runtime.retry import Backoff, may_pass, retry
 
 _BACKOFF = Backoff(attempts=limits.RESTORE_RETRIES)
@@ -253,7 +253,7 @@ class ChunkFetcher:
             if self._small is None or slot.length < self._small.length:
                 self._small = _Slot(slot.id, slot.length)  # without its data
 
-    async def _fetch(self, ids: Sequence[bytes]) -> list[bytes | IbsError]:
+    async def _fetch(self, ids: Sequence[bytes]) -> list[Buffer | IbsError]:
         """Blobs, or for each one that is missing or corrupt the error. Raises everything else."""
         self._requests += 1
         began = self._clock.monotonic()
@@ -276,7 +276,7 @@ class ChunkFetcher:
         self.figures.stored_bytes += sum(map(len, blobs))
         return list(blobs)
 
-    async def _decode(self, batch: Sequence[_Slot], blobs: Sequence[bytes | IbsError]) -> list[bytes | IbsError]:
+    async def _decode(self, batch: Sequence[_Slot], blobs: Sequence[Buffer | IbsError]) -> list[bytes | IbsError]:
         began = self._clock.monotonic()
         plain = await self._pool.cpu(self._decode_all, batch, blobs)
         self.figures.decode_seconds += self._clock.monotonic() - began
@@ -284,7 +284,7 @@ class ChunkFetcher:
         self.figures.plain_bytes += sum(len(each) for each in plain if isinstance(each, bytes))
         return plain
 
-    def _decode_all(self, batch: Sequence[_Slot], blobs: Sequence[bytes | IbsError]) -> list[bytes | IbsError]:
+    def _decode_all(self, batch: Sequence[_Slot], blobs: Sequence[Buffer | IbsError]) -> list[bytes | IbsError]:
         """In a pool thread. Raises FingerprintMismatch: with the wrong key nothing else will do better."""
         decoder: BlobDecoder | None = getattr(self._threads, "decoder", None)
         if decoder is None:

@@ -29,7 +29,6 @@ class Client:
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self.stream = stream
-        self._reader = FrameReader(stream)
 
     async def send(self, op: Op | int, payload: bytes = b"", *, length: int | None = None) -> None:
         await self.stream.send_all(frames.HEADER.pack(op, len(payload) if length is None else length) + payload)
@@ -462,10 +461,11 @@ async def test_the_reader_cuts_frames_out_of_any_pieces() -> None:
         def __init__(self, size: int) -> None:
             self.rest, self.size = stream, size
 
-        async def receive_some(self, _bytes_max: int) -> bytes:
+        async def receive_into(self, view: memoryview) -> int:
             await trio.lowlevel.checkpoint()
-            piece, self.rest = self.rest[: self.size], self.rest[self.size :]
-            return piece
+            size = min(self.size, len(view), len(self.rest))
+            view[:size], self.rest = self.rest[:size], self.rest[size:]
+            return size
 
     for size in (1, 2, 3, 7, 8, 9, 100):
         reader = FrameReader(Pieces(size))
