@@ -86,7 +86,7 @@ class RestoreTransport(Protocol):
         ...
 
     async def fetch(self, ids: Sequence[bytes]) -> Sequence[Buffer]:
-        """Blobs in the order asked, at most FETCH_IDS_MAX; each is the caller's to keep. Raises ChunkNotFound, CorruptChunk."""
+        """Blobs in the order asked, at most FETCH_IDS_MAX, each the caller's. Raises ChunkNotFound, CorruptChunk."""
         ...
 
     async def close(self, status: str = "OK", warnings: int = 0, message: str = "") -> None:
