@@ -116,6 +116,8 @@ READER_READS_MAX = 4
 """Chunks of one reader read at once."""
 VERIFY_READS_MAX = 4
 VERIFY_BAD_CHUNKS_LISTED = 1000
+STORE_VOUCHED_MAX = 100_000
+"""Chunks that one store remembers as compared in this process; some 150 bytes each."""
 VERIFY_HOP_CHUNKS = 32
 """Chunks that one thread reads in one turn; they are asked of the disk together."""
 VERIFY_HOP_CHUNKS_THROTTLED = 4

@@ -111,3 +111,5 @@ class CommitResult(Wire, frozen=True, kw_only=True):
     status: str
     new_chunks: int
     new_bytes: int
+    healed_chunks: int = 0
+    """Chunks that were damaged or missing in the datastore, and were replaced by this backup."""

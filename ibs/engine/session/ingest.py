@@ -28,6 +28,7 @@ class Ingest:
         self.received_chunks = 0
         self.new_chunks = 0
         self.new_bytes = 0
+        self.healed_chunks = 0
 
     def receive(self, bodies: Sequence[Buffer]) -> int:
         """Check, pin and put every blob in `bodies`; return how many there were.
@@ -37,17 +38,20 @@ class Ingest:
         blobs = self._checked(bodies)
         # The journal names the chunks before the first of them can exist in the store (see pins.py).
         self._pins.pin([address.id for address, _ in blobs])
-        new_chunks = new_bytes = 0
+        new_chunks = new_bytes = healed = 0
         try:
             for address, blob in blobs:
-                if self._context.store.put(address, blob) is not PutOutcome.DUPLICATE:
+                outcome = self._context.store.put(address, blob)
+                if outcome is not PutOutcome.DUPLICATE:
                     new_chunks += 1
                     new_bytes += len(blob)
+                healed += outcome is PutOutcome.REPLACED
         finally:
             with self._lock:
                 self.received_chunks += len(blobs)
                 self.new_chunks += new_chunks
                 self.new_bytes += new_bytes
+                self.healed_chunks += healed
         return len(blobs)
 
     def _checked(self, bodies: Sequence[Buffer]) -> list[tuple[Address, memoryview]]:

@@ -14,8 +14,10 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
 import trio
+from msgspec import structs
 
 from ibs.core import limits
+from ibs.core.events import EventSource, Severity
 from ibs.core.ids import ID_BYTES, digest
 from ibs.core.names import archive_kind, check_blob_name
 from ibs.engine.context import StoreContext
@@ -271,7 +273,7 @@ class WriteSession:
                 async with self._context.locks.of(self.facts.name.namespace, self.facts.name.group):
                     done = await committing.commit(self._context, self._staged(), request)
                     # From here to `_ended` there is no await: visible on disk and ended in memory are one step.
-                    result = self._result = done.result
+                    result = self._result = structs.replace(done.result, healed_chunks=self._ingest.healed_chunks)
                     self.left = done.left
                     self.state = SessionState.COMMITTED
                     self._end()
@@ -279,6 +281,9 @@ class WriteSession:
                 if self.state is SessionState.COMMITTING:
                     self.state = SessionState.OPEN
                     self.touched = self._context.clock.monotonic()
+        if result.healed_chunks:
+            text = f"{result.healed_chunks} damaged or missing chunks were replaced by backup {result.snapshot}"
+            self._context.emit(EventSource.DATASTORE, Severity.NOTICE, "datastore.healed", text)
         await self._tell_end(result.status, f"snapshot {result.snapshot}")
         return result
 

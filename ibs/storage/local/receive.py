@@ -1,11 +1,13 @@
 """Taking a chunk: duplicate check, temporary file, name in the incoming folder. Called by many threads at once.
 
-Used inside `storage.local`. A new chunk costs stat, open, write, close, rename; a duplicate one stat.
+Used inside `storage.local`. A new chunk costs stat, open, write, close, rename; a duplicate one stat, and the first
+time in the life of the process a look at its digest.
 The shard lock is held throughout, so that a second sender of the same chunk waits and then finds it whole.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass, field
 from itertools import count
@@ -28,6 +30,26 @@ FOLDER_BYTES: Final = 4096
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+class Vouched:
+    """Chunks whose stored bytes this process checked, each with its file's time of change then: a bounded memory.
+
+    It says nothing about what the disk does to a file that nobody touches; verification does. Thread-safe.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[int, float] = {}
+
+    def has(self, address: Address, changed: float) -> bool:
+        """Whether it was checked, and its file was not touched since then."""
+        return self._known.get(hash(address)) == changed
+
+    def add(self, address: Address, changed: float) -> None:
+        """Remember it; when there are too many, all earlier ones are forgotten."""
+        if len(self._known) >= limits.STORE_VOUCHED_MAX:
+            self._known = {}
+        self._known[hash(address)] = changed
+
+
 @dataclass(slots=True)
 class Receiver:
     """The writing end of one store."""
@@ -35,6 +57,7 @@ class Receiver:
     held: Held
     ledger: Ledger
     _numbers: count[int] = field(default_factory=count)
+    _vouched: Vouched = field(default_factory=Vouched)
 
     def put(self, address: Address, blob: files.Buffer) -> PutOutcome:
         """See ChunkStore.put. *Durability*: none before the next barrier."""
@@ -71,19 +94,29 @@ class Receiver:
         return None if whole else whole is not None
 
     def _whole(self, dir_fd: int, path: str, address: Address, size: int) -> bool | None:
-        """Whether the file is a whole copy; None when there is no file.
+        """Whether the file is a whole copy of the chunk; None when there is no file. `size`: of the body that was sent.
 
-        Another length may be another compression of the same bytes: then its digest decides, because replacing a good
-        chunk by whatever a sender offers would let one sender spoil what others rely on.
+        Its digest decides, not its length: a copy that rots at its length would otherwise be answered for again and
+        again, and no backup would ever heal it; and one of another length may be another compression of the same bytes,
+        where replacing it would let one sender spoil what others rely on. What this process checked is not read again.
         """
-        there = files.size_of(path, dir_fd=dir_fd)
-        if there is None or there == size:
-            return None if there is None else True
         try:
+            seen = os.stat(path, dir_fd=dir_fd, follow_symlinks=False)
+            if seen.st_size == size and self._vouched.has(address, seen.st_ctime):
+                return True
             data = files.read_file(path, dir_fd=dir_fd, limit=limits.CHUNK_BODY_BYTES_MAX)
-            return check_blob(data).address == address
+            if check_blob(data).address != address:
+                return False
+        except FileNotFoundError:
+            return None
         except (FormatError, CorruptChunk):
             return False
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            return False  # unreadable there, and here it is whole
+        self._vouched.add(address, seen.st_ctime)
+        return True
 
     def _write(self, name: str, view: memoryview) -> None:
         held = self.held

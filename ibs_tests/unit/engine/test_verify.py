@@ -306,7 +306,8 @@ async def test_a_later_backup_heals_and_the_next_verification_says_so(box: Box, 
     first = await backup(datastore, CONTENT)
     box.spoil(b"data")
     assert (await verify(datastore, first.snapshot)).result == "CORRUPT"
-    await backup(datastore, {"etc.tree": [b"data", b"later"]}, group="host/db01")
+    healer = await backup(datastore, {"etc.tree": [b"data", b"later"]}, group="host/db01")
+    assert (healer.healed_chunks, "datastore.healed" in box.kinds()) == (1, True)
     report = await verify(datastore, first.snapshot)
     assert (report.result, report.healed) == ("OK", True)
     assert not (await verify(datastore, first.snapshot)).healed

@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
 import pytest
 
-from ibs.errors import ConflictError, DatastoreReadOnly, FailedError, NoSpace
+from ibs.core import limits
+from ibs.errors import ConflictError, DatastoreOffline, DatastoreReadOnly, FailedError, NoSpace
 from ibs.ports.chunkstore import Address, ChunkState, PutOutcome
+from ibs.storage.local import files
+from ibs.storage.local.receive import Vouched
 from ibs.storage.wrap.faults import Plan
 from ibs_tests.support.stores import KEYS, StoreBox, flip, make_blob
 
@@ -119,13 +123,16 @@ def test_a_chunk_lost_from_its_folder_is_simply_stored_again(box: StoreBox) -> N
     assert store.counts().chunks == 1
 
 
-def test_a_corrupt_chunk_of_the_right_length_is_found_by_reading_then_replaced(box: StoreBox) -> None:
+def test_a_corrupt_chunk_of_the_right_length_is_replaced_when_it_is_sent_again(box: StoreBox) -> None:
     store = box.open()
     address, blob = make_blob(1)
     store.put(address, blob)
     store.barrier()
+    assert store.put(address, blob) is PutOutcome.DUPLICATE  # looked at, and remembered
     flip(box.chunk_path(address))
-    assert store.put(address, blob) is PutOutcome.DUPLICATE, "a digest is not computed for each duplicate"
+    assert store.put(address, blob) is PutOutcome.REPLACED
+    store.barrier()
+    assert store.get(address) == blob
     store.mark_bad(address)
     assert store.put(address, blob) is PutOutcome.REPLACED
     store.barrier()
@@ -156,6 +163,9 @@ def test_a_new_chunk_costs_few_system_calls(box: StoreBox, monkeypatch: pytest.M
     assert [call for call in calls if call != "fsync"] == ["stat", "open", "write", "close", "rename"]
     calls.clear()
     store.put(*make_blob(1))
+    assert calls == ["stat", "open", "close"]  # the stored copy is proven once
+    calls.clear()
+    store.put(*make_blob(1))
     assert calls == ["stat"]
 
 
@@ -182,3 +192,32 @@ def test_a_chunk_promoted_but_not_recorded_yet_is_a_duplicate(box: StoreBox) -> 
     assert store.barrier() == 1
     assert outcomes == [PutOutcome.DUPLICATE]
     assert box.incoming() == []
+
+
+def test_a_copy_that_cannot_be_read_is_replaced(box: StoreBox, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = box.open()
+    address, blob = make_blob(1)
+    store.put(address, blob)
+    store.barrier()
+
+    def broken(code: int) -> Callable[..., bytes]:
+        def read(*_: object, **__: object) -> bytes:
+            raise OSError(code, os.strerror(code))
+
+        return read
+
+    monkeypatch.setattr(files, "read_file", broken(errno.EIO))
+    assert store.put(address, blob) is PutOutcome.REPLACED
+    store.barrier()
+    monkeypatch.setattr(files, "read_file", broken(errno.ESTALE))
+    with pytest.raises(DatastoreOffline):
+        store.put(address, blob)
+
+
+def test_the_memory_of_what_was_checked_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "STORE_VOUCHED_MAX", 2)
+    known, addresses = Vouched(), [make_blob(number)[0] for number in range(3)]
+    for address in addresses:
+        known.add(address, 1.0)
+    assert [known.has(address, 1.0) for address in addresses] == [False, False, True]
+    assert not known.has(addresses[2], 2.0)
