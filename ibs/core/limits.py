@@ -113,7 +113,10 @@ SNAPSHOTS_REMEMBERED = 4096
 DISCARD_BATCH_CHUNKS = 256
 READER_IDLE_SECONDS_MAX = 900
 READER_READS_MAX = 4
-"""Chunks of one reader read at once."""
+"""Requests of one reader that read at once; more wait."""
+READER_RUN_CHUNKS = 16
+READER_RUN_BYTES = 4 * MIB
+"""Read one after the other in one thread, for one request."""
 VERIFY_READS_MAX = 4
 VERIFY_BAD_CHUNKS_LISTED = 1000
 STORE_VOUCHED_MAX = 100_000
@@ -132,6 +135,25 @@ VERIFY_SNAPSHOTS_MAX = 16
 VERIFY_SCANS_MAX = 16
 """Times that one run searches all indexes for whom bad chunks hurt when it finds them; then once more at its end."""
 INTERRUPTED_SESSION_KEEP_SECONDS = 24 * 3600
+GC_SHARE_PERCENT = 30
+"""A garbage collection that would take more of all chunks stops, unless it was allowed more."""
+GC_TRASH_GRACE_SECONDS = 24 * 3600
+GC_BATCH_CHUNKS = 256
+"""Retired at once; sessions that announce a chunk wait for so many."""
+GC_RECLAIM_CHUNKS = 2048
+GC_STEP_BYTES = 32 * MIB
+GC_STEP_INDEXES = 64
+"""One step of marking, between which a run can be paused or stopped, ends after one of these."""
+GC_CHUNK_IO_BYTES = 16 * KIB
+"""What a chunk that is moved or deleted counts under an I/O limit."""
+GC_ABSENT_MAX = 200_000
+GC_MISSING_LISTED = 1000
+GC_SHORT_SHARE = 20
+GC_SHORT_BYTES_MAX = 4 * GIB
+GC_SHORT_INODES_MAX = 100_000
+"""Trash is skipped when less than 1/20 of the file system, or these figures where they are smaller, are free."""
+GC_PROGRESS_SECONDS = 1.0
+GC_LOG_SECONDS = 60.0
 RACY_WINDOW_NS = 2_000_000_000
 FULL_REREAD_EVERY_RUNS = 30
 

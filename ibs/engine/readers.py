@@ -124,35 +124,29 @@ class Reader:
         return [blob async for blob in self.stream(ids)]
 
     async def stream(self, ids: Sequence[bytes]) -> AsyncIterator[bytes]:
-        """As `fetch`, one blob after the other with READER_READS_MAX read ahead: memory stays bounded by those."""
+        """As `fetch`, one blob after the other; at most one run of READER_RUN_BYTES and a chunk is held."""
         if not 1 <= len(ids) <= limits.FETCH_IDS_MAX:
             raise UsageError(f"{len(ids)} chunks were asked for", hint=f"ask for 1 to {limits.FETCH_IDS_MAX} at once")
         with self.held():
             places = await self._places(ids)
-            for start in range(0, len(places), limits.READER_READS_MAX):
-                for blob in await self._read(places[start : start + limits.READER_READS_MAX]):
+            while places:
+                async with self._reads:
+                    blobs = await self._context.pool.disk(self._read_run, places[: limits.READER_RUN_CHUNKS])
+                places = places[len(blobs) :]
+                if self._observer is not None:
+                    await self._observer.fetched(len(blobs), sum(map(len, blobs)))
+                for blob in blobs:
                     yield blob
 
-    async def _read(self, places: Sequence[tuple[_Part, bytes]]) -> list[bytes]:
-        blobs: list[bytes] = [b""] * len(places)
-        failed: list[Exception] = []
-
-        async def read(at: int) -> None:
-            part, chunk = places[at]
-            try:
-                async with self._reads:
-                    blobs[at] = await self._context.pool.disk(self._get, part, chunk)
-            except Exception as error:  # noqa: BLE001 - handed to the caller below, alone and unwrapped
-                failed.append(error)
-                nursery.cancel_scope.cancel()
-
-        async with trio.open_nursery() as nursery:  # noqa: TID251 - owner of the reads of this call
-            for at in range(len(places)):
-                nursery.start_soon(read, at)
-        if failed:
-            raise failed[0]
-        if self._observer is not None:
-            await self._observer.fetched(len(blobs), sum(len(blob) for blob in blobs))
+    def _read_run(self, places: Sequence[tuple[_Part, bytes]]) -> list[bytes]:
+        """The first few of `places`, at least one: a hop to a thread for each chunk would cost more than reading it."""
+        blobs: list[bytes] = []
+        size = 0
+        for part, chunk in places:
+            blobs.append(self._get(part, chunk))
+            size += len(blobs[-1])
+            if size >= limits.READER_RUN_BYTES:
+                break
         return blobs
 
     def _get(self, part: _Part, chunk: bytes) -> bytes:

@@ -222,12 +222,13 @@ async def test_encrypted_chunks_are_given_out_as_they_are(box: Box) -> None:
     assert await read(datastore, result.snapshot, "etc.tree", keys=KEYS) == [b"secret", b"meta"]
 
 
-async def test_reads_ahead_are_bounded_and_parallel(box: Box) -> None:
-    now = most = 0
+async def test_requests_read_in_runs_several_at_once_and_no_more(box: Box) -> None:
+    now = most = hops = 0
 
     class Pool(ThreadPool):
         async def disk(self, work, *args):  # type: ignore[no-untyped-def]
-            nonlocal now, most
+            nonlocal now, most, hops
+            hops += 1
             now += 1
             most = max(most, now)
             try:
@@ -239,10 +240,32 @@ async def test_reads_ahead_are_bounded_and_parallel(box: Box) -> None:
     chunks = [bytes([number]) * 10 for number in range(20)]
     await backup(datastore, {"etc.tree": chunks})
     reader = await open_reader(datastore)
+    ids = [chunk_id(data) for data in chunks]
+    assert await reader.fetch(ids[:1]) == [blob(chunks[0])]
     object.__setattr__(datastore.context, "pool", Pool())
-    fetched = [fetched async for fetched in reader.stream([chunk_id(data) for data in chunks])]
-    assert fetched == [blob(data) for data in chunks]
+    fetched: dict[int, list[bytes]] = {}
+
+    async def fetch(number: int) -> None:
+        fetched[number] = [one async for one in reader.stream(ids)]
+
+    async with trio.open_nursery() as nursery:
+        for number in range(limits.READER_READS_MAX + 3):
+            nursery.start_soon(fetch, number)
+    assert all(got == [blob(data) for data in chunks] for got in fetched.values())
+    assert hops == 2 * len(fetched)  # runs of READER_RUN_CHUNKS, not chunks
     assert 1 < most <= limits.READER_READS_MAX
+
+
+async def test_a_run_ends_where_it_holds_enough(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "READER_RUN_BYTES", 1000)
+    datastore = await box.open()
+    chunks = [bytes([number]) * 10 for number in range(20)]
+    await backup(datastore, {"etc.tree": chunks})
+    reader = await open_reader(datastore)
+    stream = reader.stream([chunk_id(data) for data in chunks])
+    run = reader._read_run(await reader._places([chunk_id(data) for data in chunks]))
+    assert sum(map(len, run)) - len(run[-1]) < 1000 <= sum(map(len, run))
+    assert [one async for one in stream] == [blob(data) for data in chunks]
 
 
 async def test_cancelling_a_fetch_keeps_the_lease(box: Box) -> None:
