@@ -145,16 +145,37 @@ class _Turn:
         self._lock.release()
 
 
+def _compressor(level: int) -> zstandard.ZstdCompressor:
+    """Level 2, a backup's default, is not zstd's own but tuned for chunks of a mebibyte.
+
+    One small hash table that stays in the processor's first caches, and matches of six bytes or more: measured half as
+    fast again as zstd's level 3, with 5 % larger system files and smaller logs, and better than zstd's own 2 in both.
+    """
+    if level != 2:
+        return zstandard.ZstdCompressor(level=level, write_content_size=True, write_checksum=False)
+    parameters = zstandard.ZstdCompressionParameters.from_level(
+        1,
+        source_size=limits.TREE_CHUNK_BYTES_AVG,
+        strategy=zstandard.STRATEGY_FAST,
+        window_log=20,
+        hash_log=15,
+        min_match=6,
+        write_content_size=True,
+        write_checksum=False,
+    )
+    return zstandard.ZstdCompressor(compression_params=parameters)
+
+
 class BlobEncoder:
     """Makes blobs, plain without `keys`, else encrypted under them. Thread-confined: one per thread.
 
-    `level` is zstd's (1 fast, 3 default). `entropy(n)` returns n random bytes, for nonces.
+    `level` is zstd's (1 fast, 19 small), but for 2, see `_compressor`. `entropy(n)` returns n random bytes, for nonces.
     """
 
     def __init__(
         self, *, level: int = 3, keys: DataKeys | None = None, entropy: Callable[[int], bytes] = os.urandom
     ) -> None:
-        self._zstd = zstandard.ZstdCompressor(level=level, write_content_size=True, write_checksum=False)
+        self._zstd = _compressor(level)
         self._keys = keys
         self._entropy = entropy
         self._domain = keys.fingerprint if keys else PLAIN_DOMAIN

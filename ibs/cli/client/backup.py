@@ -58,7 +58,7 @@ def backup(
     verify_unchanged: Annotated[
         str | None, typer.Option(metavar="N%", help="Share of the chunks called unchanged to read and compare.")
     ] = None,
-    level: Annotated[int, typer.Option(min=1, max=19, help="zstd level: 1 is fast, 19 small.")] = 3,
+    level: Annotated[int, typer.Option(min=1, max=19, help="zstd level: 1 is fast, 19 small.")] = 2,
     dry_run_only: Annotated[bool, typer.Option("--dry-run", help="Say what would be backed up; send nothing.")] = False,
     repository: RepositoryOption = None,
     output: OutputOption = Output.TEXT,

@@ -93,7 +93,7 @@ class Changes:
 class BackupPlan:
     """One snapshot to be made. `sources` are pairs of archive name and path; `owner` is the auth-id that backs up.
 
-    `level` is zstd's. `reread` reads everything although it seems unchanged, and so does every run of this number in a
+    `level` is zstd's; 2 is tuned for chunks (`core.blob`). `reread` reads everything although it seems unchanged, and so does every run of this number in a
     row, by `reread_every` (0: none does). `client` names host and program.
     """
 
@@ -105,7 +105,7 @@ class BackupPlan:
     namespace: str = ""
     excludes: tuple[str, ...] = ()
     all_file_systems: bool = False
-    level: int = 3
+    level: int = 2
     keys: DataKeys | None = field(default=None, repr=False)
     reread: bool = False
     reread_every: int = limits.FULL_REREAD_EVERY_RUNS

@@ -117,7 +117,7 @@ def test_impossible_sizes_are_not_encoded(size: int) -> None:
 
 
 @BOTH
-@pytest.mark.parametrize("level", [1, 3, 9])
+@pytest.mark.parametrize("level", [1, 2, 3, 9])
 def test_levels(keys: DataKeys | None, level: int) -> None:
     encoder = BlobEncoder(level=level, keys=keys)
     raw = encoder.encode(TEXT, encoder.identify(TEXT))
@@ -326,3 +326,12 @@ def test_use_by_two_threads_at_once_is_loud() -> None:
     assert [str(error) for error in caught] == ["a BlobEncoder was used by two threads at once"]
     encoder._zstd = zstandard.ZstdCompressor()
     assert encoder.encode(TEXT, bytes(32))  # usable again afterwards
+
+
+def test_the_default_of_backups_packs_nearly_as_well_as_level_3() -> None:
+    lines = [f"{n % 28}:{n * 7919 % 4096} request {n * n % 65_537:x} answered in {n % 997} ms\n" for n in range(20_000)]
+    data = "".join(lines).encode()[: 1 << 20]
+    sizes = {level: len(BlobEncoder(level=level).encode(data, bytes(32))) for level in (2, 3)}
+    assert sizes[2] < sizes[3] * 1.15
+    blob = BlobEncoder(level=2).encode(data, BlobEncoder().identify(data))
+    assert BlobDecoder().decode(blob, want=Address(PLAIN_DOMAIN, BlobEncoder().identify(data))) == data

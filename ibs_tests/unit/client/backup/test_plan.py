@@ -42,7 +42,7 @@ def test_what_cannot_be_is_refused(wrong: dict[str, Any]) -> None:
 def test_a_plan_does_not_show_its_keys() -> None:
     plan = BackupPlan(**GOOD, keys=DataKeys.from_root(b"k" * 32))
     assert "keys" not in repr(plan)
-    assert plan.level == 3
+    assert plan.level == 2
 
 
 def test_an_outcome_starts_empty() -> None:
