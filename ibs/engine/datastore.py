@@ -9,6 +9,7 @@ from ibs.core.events import EventSource, Severity
 from ibs.core.names import Namespace, SnapshotName
 from ibs.engine.bin import Bin
 from ibs.engine.context import StoreContext
+from ibs.engine.gc.collector import GarbageCollector
 from ibs.engine.modes import Mode
 from ibs.engine.readers import ReaderTable
 from ibs.engine.retention import Retention
@@ -33,6 +34,7 @@ class Datastore:
         self.sessions = SessionTable(context)
         self.readers = ReaderTable(context)
         self.bin = Bin(context)
+        self.gc = GarbageCollector(context, self.bin)
         self.retention = Retention(context)
 
     @property
@@ -61,6 +63,7 @@ class Datastore:
         await self.readers.expire()
         await self.keep_time()
         await self.bin.expire()
+        await self.gc.expire()
 
     async def keep_time(self) -> None:
         """Remember the store's clock now and then; tell when it has come to stand still."""

@@ -29,17 +29,22 @@ JOURNAL_BYTES_MAX = limits.INDEX_RECORDS_MAX * ID_BYTES
 
 @dataclass(frozen=True, slots=True)
 class Protected:
-    """Some ids that are referred to. `domain` None: in whatever domain (a journal whose session is unreadable)."""
+    """Some ids that are referred to. `domain` None: in whatever domain (a journal whose session is unreadable).
+
+    `promise`: whoever refers to them does not count on each being there (a journal). `snapshot`: a visible one refers.
+    """
 
     by: str
     domain: bytes | None
     ids: IdArray
+    promise: bool = False
+    snapshot: SnapshotName | None = None
 
 
 def protected_ids(
     context: StoreContext, *, skip: Collection[str] = (), without: Collection[SnapshotName] = ()
 ) -> Iterator[Protected]:
-    """All references of the store, sessions in `skip` and snapshots in `without` left out.
+    """All references of the store, sessions in `skip` and snapshots in `without` left out; newest snapshots first.
 
     Raises FormatError when something is unreadable.
     """
@@ -55,14 +60,23 @@ def protected_ids(
             yield Protected(f"reader {reader_id} {name}", index.header.domain, index.stored_ids)
     for entry in context.store.bin.entries():
         yield from of_bin_entry(context, entry)
-    for snapshot in context.folders.every():
+    for snapshot in newest_first(context):
         if snapshot not in without:
             yield from of_snapshot(context, snapshot)
 
 
+def newest_first(context: StoreContext) -> list[SnapshotName]:
+    """All snapshots of the store. Pruning takes the oldest: read last, they may be gone by then, and cost nothing."""
+
+    def age(name: SnapshotName) -> tuple[float, str]:
+        return name.time.timestamp() if name.time is not None else 0.0, str(name)
+
+    return sorted(context.folders.every(), key=age, reverse=True)
+
+
 def _of_session(folder: WorkFolder) -> Iterator[Protected]:
     facts = facts_of(folder)
-    yield Protected(folder.path, facts.domain_bytes if facts is not None else None, journal_of(folder))
+    yield Protected(folder.path, facts.domain_bytes if facts is not None else None, journal_of(folder), promise=True)
     yield from _linked(folder, "base-")
 
 
@@ -94,7 +108,7 @@ def of_snapshot(context: StoreContext, name: SnapshotName) -> Iterator[Protected
             raise FormatError(
                 f"snapshot {name} has lost the index of {archive.name}", hint="restore the snapshot from a replica"
             ) from None
-        yield Protected(f"{name} {archive.name}", index.header.domain, index.stored_ids)
+        yield Protected(f"{name} {archive.name}", index.header.domain, index.stored_ids, snapshot=name)
 
 
 def of_bin_entry(context: StoreContext, entry: str) -> Iterator[Protected]:

@@ -13,15 +13,20 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ibs.core.ids import ID_BYTES
 from ibs.core.index import IdArray, IdLookup
+from ibs.core.marking import Prefixes, contains, prefixes_of
 from ibs.errors import BusyError
 from ibs.ports.chunkstore import Address
 from ibs.storage.local.workfolder import WorkFolder
+
+T = TypeVar("T")
+W = TypeVar("W", "Watch", "WideWatch")
 
 JOURNAL_FILE = "pins.journal"
 
@@ -109,12 +114,42 @@ class Watch:
                 self.note(some)
 
 
+class WideWatch:
+    """A deletion whose candidates are not known yet, in all domains: everything promised since it began, by prefix.
+
+    Eight bytes an id, each once however often it is promised. A shared prefix spares a chunk too many, never too few.
+    """
+
+    def __init__(self) -> None:
+        self._sorted = np.zeros(0, dtype=np.uint64)
+        self._fresh: list[Prefixes] = []
+        self._waiting = 0
+
+    def note_all(self, ids: Iterable[tuple[bytes, IdArray]]) -> None:
+        """Remember these."""
+        for _, some in ids:
+            self._fresh.append(prefixes_of(some))
+            self._waiting += len(some)
+        if self._waiting > max(_RECENT_IDS_MAX, len(self._sorted)):
+            self._join()
+
+    def promised(self, ids: IdArray) -> NDArray[np.bool_]:
+        """Which of these were promised to somebody."""
+        self._join()
+        return contains(self._sorted, prefixes_of(ids))
+
+    def _join(self) -> None:
+        if self._fresh:
+            self._sorted = np.unique(np.concatenate([self._sorted, *self._fresh]))
+            self._fresh, self._waiting = [], 0
+
+
 class PinGate:
     """Where promises and deletions of one store meet. Thread-safe; its lock is the innermost of the engine's."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._watches: list[Watch] = []
+        self._watches: list[Watch | WideWatch] = []
         self._moves: dict[object, Sequence[tuple[bytes, IdArray]] | None] = {}
 
     @property
@@ -127,8 +162,7 @@ class PinGate:
         """The ids are promised. They must be in a journal or linked index on disk already, and not be put yet."""
         with self._lock:
             for watch in self._watches:
-                if watch.domain == domain:
-                    watch.note(ids)
+                watch.note_all([(domain, ids)])
 
     @contextlib.contextmanager
     def moving(self, ids: Sequence[tuple[bytes, IdArray]] | None) -> Iterator[None]:
@@ -156,7 +190,17 @@ class PinGate:
     @contextlib.contextmanager
     def watching(self, domain: bytes, candidates: IdLookup) -> Iterator[Watch]:
         """Hear of promises from now on. Read journals, leases and manifests **inside** this, in that order."""
-        watch = Watch(domain, candidates)
+        with self._hearing(Watch(domain, candidates)) as watch:
+            yield watch
+
+    @contextlib.contextmanager
+    def watching_all(self) -> Iterator[WideWatch]:
+        """As `watching`, for garbage collection: in all domains, before it has candidates."""
+        with self._hearing(WideWatch()) as watch:
+            yield watch
+
+    @contextlib.contextmanager
+    def _hearing(self, watch: W) -> Iterator[W]:
         with self._lock:
             if any(move is None for move in self._moves.values()):
                 raise BusyError("a damaged snapshot is being moved", hint="try again in a moment")
@@ -178,6 +222,12 @@ class PinGate:
         with self._lock:
             doomed = [Address(watch.domain, chunk) for chunk in ids if chunk not in watch.promised]
             return len(doomed), remove(doomed) if doomed else 0
+
+    def sweep(self, watch: WideWatch, addresses: Sequence[Address], remove: Callable[[Sequence[Address]], T]) -> T:
+        """As `delete`, for garbage collection: hand those that were not promised meanwhile to `remove`."""
+        with self._lock:
+            promised = watch.promised(id_array(b"".join(address.id for address in addresses)))
+            return remove([address for address, spared in zip(addresses, promised, strict=True) if not spared])
 
 
 class PinSet:

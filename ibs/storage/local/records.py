@@ -1,4 +1,5 @@
-"""Small records that live in the store beside its identity: its clock, its retention. What they say is the engine's.
+"""Small records that live in the store beside its identity: its clock, its retention, its last
+garbage collection. What they say is the engine's.
 
 `engine` uses them through `LocalStore.records`. Each is one JSON file below `.ibs/`, replaced whole or not at all.
 """
@@ -16,7 +17,8 @@ from ibs.storage.local.held import Held
 
 CLOCK: Final = "clock.json"
 RETENTION: Final = "retention.json"
-_KNOWN: Final = frozenset({CLOCK, RETENTION})
+GC: Final = "gc.json"
+_KNOWN: Final = frozenset({GC, CLOCK, RETENTION})
 
 
 @dataclass(frozen=True, slots=True)
