@@ -49,6 +49,7 @@ _STATE_STYLES = {
     "FAILED": "red",
     "CORRUPT": "red",
     "MISSING": "red",
+    "STALE": "yellow",
     "CANCELLED": "magenta",
     "running": "cyan",
     "Starting": "cyan",

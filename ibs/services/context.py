@@ -16,20 +16,22 @@ import trio
 
 from ibs.core.events import Event
 from ibs.core.names import format_time
+from ibs.engine.affected import damage
 from ibs.ports.clock import Clock
 from ibs.ports.pool import Pool
 from ibs.runtime.bus import Bus
 from ibs.runtime.mailbox import Handle
 from ibs.runtime.settings import Settings
 from ibs.runtime.stall import StallDetector
-from ibs.runtime.supervisor import ServiceState, Supervisor
+from ibs.runtime.supervisor import ServiceState, Supervisor, by_role
+from ibs.services import outlook
 from ibs.services.gc import Cleanup
 from ibs.services.scheduler import NextRun, Timetable
 from ibs.services.upkeep import Upkeep
-from ibs.services.verifier import StartVerify, last_verifications
+from ibs.services.verifier import StartVerify
 from ibs.services.worker import SetSlots, Submit, WorkerStatus
 from ibs.version import PRODUCT, VERSION
-from ibs.wire.datastore import VerifyReport, VerifyStart
+from ibs.wire.datastore import Damage, VerifyOutlook, VerifyReport, VerifyStart
 from ibs.wire.reader import ReaderClose, ReaderOpen, ReaderOpened
 from ibs.wire.session import CommitRequest, CommitResult, SessionOpen, SessionOpened
 from ibs.wire.system import BackupRun, InboxView, ServerStatus, ServiceView, WorkerView
@@ -169,9 +171,21 @@ class ServerContext:
         """Queue a verification; return its UPID. Raises UsageError, BusyError, NotFoundError, DatastoreOffline."""
         return await self.verifier.ask(StartVerify(auth_id, store, request))
 
-    async def verify_status(self) -> list[VerifyReport]:
-        """The last verification of each snapshot that had one."""
-        return await last_verifications(self.datastores)
+    async def verify_status(self, window_days: int | None = None) -> list[VerifyReport]:
+        """The last verification of each snapshot; STALE, and why, when it was too long ago. Raises UsageError."""
+        return await outlook.reports(self.datastores, await self._verify_situation(window_days))
+
+    async def verify_outlook(self, window_days: int | None = None) -> list[VerifyOutlook]:
+        """How verification of each datastore stands, and whether it fits its window. Raises UsageError."""
+        return await outlook.outlooks(self.datastores, await self._verify_situation(window_days))
+
+    async def damage(self, store: str) -> Damage:
+        """What is known to be damaged in a datastore, and whom it hurts. Raises NotFoundError, DatastoreOffline."""
+        return await damage(await self.datastores.get(store))
+
+    async def _verify_situation(self, window_days: int | None) -> outlook.Situation:
+        state = by_role(self.supervisor.states()).get("verifier")
+        return await outlook.situation(self.tasks, state, self.clock.now(), window_days)
 
     async def start_cleanup(self, auth_id: str, store: str) -> str:
         """Discard what interrupted sessions left; return the task's UPID. Raises NotFoundError, DatastoreOffline."""

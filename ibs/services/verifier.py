@@ -22,8 +22,8 @@ from ibs.engine.datastores import Datastores
 from ibs.engine.modes import Use
 from ibs.engine.task import Task
 from ibs.engine.tasks import TaskRegistry
-from ibs.engine.verify import OK, VerifyProgress, VerifyRun, verify_snapshot
-from ibs.errors import FailedError, FormatError, IbsError, NotFoundError, UsageError
+from ibs.engine.verify import CORRUPT, OK, VerifyProgress, VerifyRun, verify_snapshot
+from ibs.errors import FailedError, IbsError, NotFoundError, UsageError
 from ibs.ports.clock import Clock
 from ibs.runtime.actor import Actor, Seat
 from ibs.runtime.mailbox import Message
@@ -32,6 +32,8 @@ from ibs.services.taskqueue import TaskQueue
 from ibs.units import format_bytes, format_duration
 from ibs.wire.datastore import VerifyReport, VerifyStart
 from ibs.wire.session import StageFigures
+
+__all__ = ["CORRUPT", "StartVerify", "Verifier", "as_report"]
 
 ALWAYS, ON_FAILURE, NEVER = "always", "on-failure", "never"
 
@@ -255,33 +257,8 @@ def _log_report(task: Task, report: VerifyReport) -> None:
         task.log("error", f"snapshot affected: {affected}")
 
 
-async def last_verifications(datastores: Datastores) -> list[VerifyReport]:
-    """The last verification of each snapshot that had one, as noted beside it; damaged or offline ones are left out.
-
-    At most LIST_ROWS_MAX. A question to the disk, not to the actor: it is answered while the verifier is down.
-    """
-    found: list[VerifyReport] = []
-    for datastore in datastores.opened():
-        try:
-            for name in await datastore.snapshots.every():
-                state = await _verify_state(datastore, name)
-                if state is not None:
-                    found.append(_as_report(name, state))
-                if len(found) >= limits.LIST_ROWS_MAX:
-                    return found
-        except IbsError:
-            continue  # it went offline while we looked; `datastore list` says why
-    return found
-
-
-async def _verify_state(datastore: Datastore, name: SnapshotName) -> VerifyState | None:
-    try:
-        return (await datastore.snapshots.load(name)).state.verify
-    except (FormatError, NotFoundError):
-        return None
-
-
-def _as_report(name: SnapshotName, state: VerifyState) -> VerifyReport:
+def as_report(store: str, name: SnapshotName, state: VerifyState) -> VerifyReport:
+    """The last verification of a snapshot as it was noted beside it."""
     return VerifyReport(
         snapshot=str(name),
         started=state.time,
@@ -292,4 +269,5 @@ def _as_report(name: SnapshotName, state: VerifyState) -> VerifyReport:
         proof=list(state.proof or []),
         first_failure=state.first_failure,
         upid=state.upid,
+        store=store,
     )

@@ -162,6 +162,25 @@ class VerifyReport(Wire, frozen=True, kw_only=True):
 
 
 class DamagedChunk(Wire, frozen=True, kw_only=True):
+class VerifyOutlook(Wire, frozen=True, kw_only=True):
+    """How verification of a datastore stands. `fits` None: no rate was measured yet. `never`: not verified, and young."""
+
+    name: str
+    snapshots: int
+    ok: int
+    corrupt: int
+    missing: int
+    stale: int
+    never: int
+    oldest_check: str
+    bytes: int
+    rate_bytes: int
+    pass_seconds: int
+    window_days: int
+    fits: bool | None
+    text: str
+
+
     """`result` is CORRUPT, MISSING or SUSPECT (a client could not authenticate it)."""
 
     chunk: str

@@ -27,7 +27,16 @@ from ibs.security import tls
 from ibs.security.access import Principal
 from ibs.services.context import Endpoint
 from ibs.wire.common import Wire
-from ibs.wire.datastore import DatastoreStats, DatastoreView, GroupView, ProbeResult, SnapshotView, VerifyReport
+from ibs.wire.datastore import (
+    Damage,
+    DatastoreStats,
+    DatastoreView,
+    GroupView,
+    ProbeResult,
+    SnapshotView,
+    VerifyOutlook,
+    VerifyReport,
+)
 from ibs.wire.reader import ReaderOpened
 from ibs.wire.session import ArchiveClosed, CommitResult, SessionOpened
 from ibs.wire.system import (
@@ -238,6 +247,8 @@ class FakeContext:
                 "start_backup": UPID,
                 "start_verify": UPID,
                 "verify_status": [sample(VerifyReport)],
+                "verify_outlook": [sample(VerifyOutlook)],
+                "damage": sample(Damage),
                 "start_cleanup": UPID,
             },
         )

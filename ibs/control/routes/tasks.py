@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator
 
 from ibs.control.routes.sessions import datastore_path
 from ibs.control.routing import NDJSON, Call, Query, Routes, authenticated, needs
+from ibs.core import limits
 from ibs.core.access import Privilege
 from ibs.core.tasks import TaskState, TaskType
 from ibs.errors import NotFoundError, UsageError
 from ibs.wire.common import TaskStarted
-from ibs.wire.datastore import VerifyReport, VerifyStart
+from ibs.wire.datastore import Damage, VerifyOutlook, VerifyReport, VerifyStart
 from ibs.wire.system import BackupRun, TaskLogLine, TaskView, WorkerView
 
 routes = Routes("tasks")
@@ -125,7 +126,45 @@ async def cleanup_start(call: Call) -> TaskStarted:
     return TaskStarted(upid=await call.context.start_cleanup(call.principal.auth_id, call.path["store"]))
 
 
-@routes.route("GET", "/verify/status", access=needs(Privilege.SYSTEM_AUDIT, "/system"), answer=list[VerifyReport])
+_WINDOW = Query(
+    "window_days",
+    kind="integer",
+    default=limits.VERIFY_WINDOW_DAYS,
+    maximum=limits.VERIFY_WINDOW_DAYS_MAX,
+    doc="a check that is older is STALE",
+)
+
+
+@routes.route(
+    "GET",
+    "/verify/status",
+    access=needs(Privilege.SYSTEM_AUDIT, "/system"),
+    answer=list[VerifyReport],
+    query=[_WINDOW],
+)
 async def verify_status(call: Call) -> list[VerifyReport]:
-    """Show the last verification of each snapshot."""
-    return await call.context.verify_status()
+    """Show the last verification of each snapshot, and what is STALE for which reason."""
+    return await call.context.verify_status(call.query["window_days"])
+
+
+@routes.route(
+    "GET",
+    "/verify/outlook",
+    access=needs(Privilege.SYSTEM_AUDIT, "/system"),
+    answer=list[VerifyOutlook],
+    query=[_WINDOW],
+)
+async def verify_outlook(call: Call) -> list[VerifyOutlook]:
+    """Show how verification of each datastore stands, and whether it fits its window at the measured rate."""
+    return await call.context.verify_outlook(call.query["window_days"])
+
+
+@routes.route(
+    "GET",
+    "/datastores/{store}/damage",
+    access=needs(Privilege.DATASTORE_AUDIT, "/datastore/{store}"),
+    answer=Damage,
+)
+async def datastore_damage(call: Call) -> Damage:
+    """Show all chunks known to be damaged or missing, and every snapshot that refers to one."""
+    return await call.context.damage(call.path["store"])

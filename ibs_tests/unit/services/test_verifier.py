@@ -13,10 +13,11 @@ from ibs.engine.datastore import Datastore
 from ibs.errors import DatastoreOffline, NotFoundError, UsageError
 from ibs.runtime.mailbox import Handle
 from ibs.services import verifier
+from ibs.services.outlook import reports, situation
 from ibs.services.taskqueue import TaskQueue
-from ibs.services.verifier import StartVerify, Verifier, last_verifications
+from ibs.services.verifier import StartVerify, Verifier
 from ibs.storage.local.layout import chunk_name
-from ibs.wire.datastore import VerifyStart
+from ibs.wire.datastore import VerifyReport, VerifyStart
 from ibs_tests.support.engine import address_of, backup
 from ibs_tests.unit.services.conftest import House
 
@@ -35,6 +36,10 @@ async def verify(house: House, handle: Handle, **wanted: Any) -> str:
     while not (await house.tasks.get(upid)).ended:
         await trio.sleep(1)
     return upid
+
+
+async def last_verifications(house: House) -> list[VerifyReport]:
+    return await reports(house.datastores, await situation(house.tasks, None, house.clock.now(), None))
 
 
 def spoil(house: House, data: bytes) -> None:
@@ -81,9 +86,9 @@ async def test_damage_names_every_affected_snapshot_and_fails_the_task(house: Ho
         assert "snapshot affected: host/web01/" in log
         assert "snapshot affected: host/web02/" in log
         assert "verify.damaged" in house.kinds()
-        reports = await last_verifications(house.datastores)
-        assert [report.result for report in reports] == ["CORRUPT", "CORRUPT"]
-        assert {report.upid for report in reports} == {upid}
+        found = await last_verifications(house)
+        assert [report.result for report in found] == ["CORRUPT", "CORRUPT"]
+        assert {report.upid for report in found} == {upid}
 
 
 async def test_mode_never_tells_nothing_of_its_own(house: House, autojump_clock: MockClock) -> None:
@@ -104,7 +109,7 @@ async def test_one_snapshot_or_one_namespace(house: House, autojump_clock: MockC
         assert one.id.startswith("s1:host/web02/20")
         space = await house.tasks.get(await verify(house, handle, namespace="a/b"))
         assert (space.id, space.message[:11]) == ("s1:ns:a/b", "1 snapshots")
-        assert len(await last_verifications(house.datastores)) == 2
+        assert len(await last_verifications(house)) == 2
 
 
 async def test_requests_that_make_no_sense_start_nothing(house: House, autojump_clock: MockClock) -> None:

@@ -64,6 +64,9 @@ async def test_what_is_started_answers_its_upid(ask: Any, context: FakeContext) 
 async def test_the_worker_and_the_last_verifications(ask: Any) -> None:
     assert "slots" in (await ask("GET", "/worker/status")).json()
     assert len((await ask("GET", "/verify/status")).json()) == 1
+    assert len((await ask("GET", "/verify/outlook?window_days=7")).json()) == 1
+    await ask("GET", "/verify/outlook?window_days=x", 400)
+    assert "chunks" in (await ask("GET", "/datastores/main/damage")).json()
 
 
 async def test_system_rights_alone_write_no_backup(served: Served, context: FakeContext) -> None:
