@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ibs.core import limits
-from ibs.core.access import owns
 from ibs.core.events import EventSource, Severity
 from ibs.core.index import IdLookup
 from ibs.core.names import Group, Namespace, SnapshotName
@@ -36,21 +35,14 @@ COMMAND = "command"
 class Scope:
     """What to prune: everything, a namespace with those below it, or one group (then `namespace` is its own).
 
-    `policy` counts instead of the stored ones. `everywhere` says in which namespaces every group is the caller's to
-    prune; in the others only those of `owner`. None: in all.
+    `policy` counts instead of the stored ones. `may` says which groups, by namespace and owner, are the caller's to
+    prune; None: all.
     """
 
     namespace: Namespace = field(default_factory=Namespace)
     group: Group | None = None
     policy: Policy | None = None
-    owner: str = ""
-    everywhere: Callable[[Namespace], bool] | None = None
-
-    def may(self, namespace: Namespace, owner: str) -> bool:
-        """Whether a group of that owner is the caller's to prune."""
-        if self.everywhere is None or self.everywhere(namespace):
-            return True
-        return bool(owner) and owns(self.owner, owner)
+    may: Callable[[Namespace, str], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,9 +205,9 @@ def _groups(context: StoreContext, scope: Scope) -> Iterator[tuple[Namespace, Gr
         if scope.group is not None and namespace != scope.namespace:
             continue
         for group in files.groups(namespace):
-            if (scope.group is None or group == scope.group) and scope.may(
-                namespace, _owner(context, namespace, group)
-            ):
+            if scope.group is not None and group != scope.group:
+                continue
+            if scope.may is None or scope.may(namespace, _owner(context, namespace, group)):
                 yield namespace, group
 
 

@@ -15,6 +15,7 @@ from ibs.core.manifest import SnapshotState, VerifyState
 from ibs.core.names import Group, Namespace, SnapshotName, format_time
 from ibs.engine.context import StoreContext
 from ibs.engine.folders import StoredSnapshot
+from ibs.engine.modes import Use
 from ibs.errors import FormatError, NotFoundError
 from ibs.wire.datastore import ArchiveView, GroupView, SnapshotView
 
@@ -70,6 +71,26 @@ class SnapshotCatalog:
 
         async with self._context.locks.of(name.namespace, name.group):
             await self._context.pool.disk(self._folders.change_state, name, change)
+
+    async def annotate(
+        self, name: SnapshotName, *, notes: str | None = None, protected: bool | None = None
+    ) -> SnapshotView:
+        """Change notes or protection; None leaves it. Raises NotFoundError, and what the datastore's mode forbids.
+
+        *Durability*: durable when it returns.
+        """
+        self._context.modes.require(Use.WRITE)
+
+        def change(state: SnapshotState) -> SnapshotState:
+            return msgspec.structs.replace(
+                state,
+                notes=state.notes if notes is None else notes,
+                protected=state.protected if protected is None else protected,
+            )
+
+        async with self._context.locks.of(name.namespace, name.group):
+            await self._context.pool.disk(self._folders.change_state, name, change)
+        return await self.snapshot_view(name)
 
     # --- views ---
 
@@ -173,6 +194,7 @@ def snapshot_view(stored: StoredSnapshot) -> SnapshotView:
         ],
         warnings=manifest.warnings,
         protected=state.protected,
+        notes=state.notes,
         verify=state.verify.result if state.verify is not None else "",
         signed_by=stored.signature.by,
     )

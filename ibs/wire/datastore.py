@@ -111,6 +111,7 @@ class SnapshotView(Wire, frozen=True, kw_only=True):
     protected: bool = False
     verify: str = ""
     signed_by: str = ""
+    notes: str = ""
 
 
 class GroupView(Wire, frozen=True, kw_only=True):

@@ -7,14 +7,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from ibs.core import limits
 from ibs.core.names import BACKUP_TYPES, Group, Namespace, SnapshotName, parse_time
-from ibs.errors import NotFoundError, UsageError
+from ibs.errors import ConflictError, NotFoundError, UsageError
 from ibs.storage.local import files
 from ibs.storage.local.held import Held
 from ibs.storage.local.layout import (
@@ -149,6 +151,53 @@ class SnapshotFiles:
                 pass
         self._replace(folder, GROUP_OWNER, data)
 
+    def make_namespace(self, namespace: Namespace) -> None:
+        """Make a namespace and those above it; nothing happens when it is there. *Durability*: durable."""
+        with self.held.writing("making a namespace"):
+            self.check_owner()
+            self.held.room.take(0, len(namespace.parts))
+            with make_folders(self.held, [f"@{part}" for part in namespace.parts]):
+                pass
+
+    def remove_namespace(self, namespace: Namespace, groups: Sequence[Group]) -> None:
+        """Remove a namespace without snapshots and namespaces, with what these groups left (their owners).
+
+        The caller holds their locks. Raises NotFoundError, UsageError for the root, ConflictError when something is in
+        it. Works on a full disk.
+        """
+        if not namespace.parts:
+            raise UsageError("the root namespace is always there")
+        *above, name = [f"@{part}" for part in namespace.parts]
+        remove_dir, retrying = files.remove_dir, self.held.reserve.retrying
+        with self.held.writing("removing a namespace"):
+            self.check_owner()
+            try:
+                with files.opened(above, dir_fd=self.held.folders.snapshots) as parent:
+                    with files.opened([name], dir_fd=parent) as fd:
+                        for group in groups:
+                            self._remove_group(group, fd)
+                        for kind in BACKUP_TYPES:
+                            retrying(partial(_remove_empty, kind, fd))
+                    retrying(lambda: remove_dir(name, dir_fd=parent))
+                    os.fsync(parent)
+            except FileNotFoundError as error:
+                raise NotFoundError(f"namespace {namespace} does not exist") from error
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+                raise ConflictError(f"namespace {namespace} is not empty") from error
+
+    def _remove_group(self, group: Group, space: int) -> None:
+        """The folder of a group without snapshots. Raises OSError (ENOTEMPTY)."""
+        try:
+            with files.opened([group.backup_type], dir_fd=space) as fd:
+                with files.opened([group.backup_id], dir_fd=fd) as inside:
+                    if files.folders(inside):
+                        raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
+                self.held.reserve.retrying(lambda: files.remove_dir(group.backup_id, dir_fd=fd))
+        except FileNotFoundError:
+            return
+
     def remove(self, folder: str) -> None:
         """Remove a snapshot: its manifest first and durably, then the rest. Raises NotFoundError.
 
@@ -205,6 +254,12 @@ class SnapshotFiles:
 
     def _has_manifest(self, folder: str) -> bool:
         return files.exists(f"{folder}/{MANIFEST}", dir_fd=self.held.folders.snapshots)
+
+
+def _remove_empty(name: str, dir_fd: int) -> None:
+    """Remove a folder in which nothing is. Raises OSError (ENOTEMPTY)."""
+    with contextlib.suppress(FileNotFoundError):
+        os.rmdir(name, dir_fd=dir_fd)
 
 
 @contextlib.contextmanager

@@ -127,7 +127,7 @@ async def test_the_most_specific_policy_counts_and_one_of_the_command_before_all
 async def test_others_groups_are_left_alone(box: Box, datastore: Datastore) -> None:
     await snapshots(box, datastore, 2)
     await snapshots(box, datastore, 2, group="host/db", auth_id=OTHER)
-    scope = Scope(policy=Policy(keep_last=1), owner=OWNER, everywhere=lambda _: False)
+    scope = Scope(policy=Policy(keep_last=1), may=lambda _, owner: owner == OWNER)
     assert [one.name for one in (await planned(datastore, scope)).groups] == ["host/web01"]
 
 

@@ -10,7 +10,7 @@ from ibs.core.manifest import VerifyState
 from ibs.core.names import Group, Namespace, SnapshotName
 from ibs.engine.datastore import Datastore
 from ibs.errors import NotFoundError
-from ibs_tests.support.engine import OTHER, OWNER, Box, backup, start
+from ibs_tests.support.engine import OTHER, OWNER, Box, backup, snapshot_of, start
 
 CONTENT = {"etc.tree": [b"data", b"meta"]}
 ROOT = Namespace()
@@ -89,3 +89,14 @@ async def test_the_result_of_a_verification_is_noted(box: Box, datastore: Datast
         await datastore.snapshots.set_verify(
             SnapshotName.parse("host/x/2020-01-01T00:00:00Z"), VerifyState(result="OK", time="")
         )
+
+
+async def test_notes_and_protection_are_changed_one_by_one(datastore: Datastore) -> None:
+    name = snapshot_of(await backup(datastore, {"etc.tree": [b"a", b"meta"]}))
+    noted = await datastore.snapshots.annotate(name, notes="before the upgrade")
+    assert (noted.notes, noted.protected) == ("before the upgrade", False)
+    protected = await datastore.snapshots.annotate(name, protected=True)
+    assert (protected.notes, protected.protected) == ("before the upgrade", True)
+    assert await datastore.snapshots.annotate(name) == protected
+    with pytest.raises(NotFoundError):
+        await datastore.snapshots.annotate(SnapshotName.parse("host/web01/2020-01-01T00:00:00Z"), notes="x")
