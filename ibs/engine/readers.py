@@ -22,6 +22,7 @@ from ibs.core.index import IdLookup
 from ibs.core.names import Namespace, SnapshotName, format_time
 from ibs.engine.context import StoreContext
 from ibs.engine.folders import StoredSnapshot
+from ibs.engine.indexes import StoredIndex
 from ibs.engine.leases import Lease, LeaseRecord
 from ibs.engine.modes import Use
 from ibs.errors import (
@@ -105,6 +106,17 @@ class Reader:
         self._size_of(name)
         with self.held():
             return await self._context.pool.disk(self._lease.read, name, offset, count)
+
+    def pinned(self, name: str, limit: int) -> bytes:
+        """Up to `limit` bytes of a file under the lease, wherever the snapshot has been moved since. Blocks.
+
+        Raises NotFoundError.
+        """
+        return self._lease.read(name, 0, limit)
+
+    def pinned_index(self, archive: str) -> StoredIndex:
+        """The index of an archive under the lease. Blocks. Raises NotFoundError, FormatError."""
+        return self._lease.index(archive)
 
     def _size_of(self, name: str) -> int:
         """Bytes of a file as the manifest lists it. Raises NotFoundError."""

@@ -25,9 +25,8 @@ from ibs.core.names import SnapshotName, format_time
 from ibs.engine.affected import find_affected, mark_affected
 from ibs.engine.context import StoreContext
 from ibs.engine.datastore import Datastore
-from ibs.engine.folders import StoredSnapshot
-from ibs.engine.indexes import snapshot_index
 from ibs.engine.modes import Use
+from ibs.engine.readers import Reader
 from ibs.engine.session.pins import IdSet
 from ibs.engine.session.records import distinct
 from ibs.errors import (
@@ -200,7 +199,7 @@ async def _check(
     context.folders.forget(name)
     try:
         request = ReaderOpen(snapshot=str(name), purpose="verify")
-        reader = await datastore.readers.open(auth_id, request, everything=True)
+        reader = await _open(datastore, name, request, auth_id)
     except FormatError as error:
         findings.fail(CORRUPT, error.message)
         return findings, [], ""
@@ -209,7 +208,7 @@ async def _check(
             raise
         findings.fail(MISSING, error.message)  # a file that the manifest lists
         return findings, [], ""
-    check = _SnapshotCheck(context, reader.stored, run, progress)
+    check = _SnapshotCheck(context, reader, run, progress)
     try:
         with reader.held():
             await check.check()
@@ -220,16 +219,25 @@ async def _check(
     return check.findings, check.proof, before.result if before is not None else ""
 
 
+async def _open(datastore: Datastore, name: SnapshotName, request: ReaderOpen, auth_id: str) -> Reader:
+    """A reader of the snapshot. What is not found at first may be on its way to the bin, or back: look again."""
+    try:
+        return await datastore.readers.open(auth_id, request, everything=True)
+    except NotFoundError:
+        if not await datastore.context.pool.disk(datastore.context.folders.exists, name):
+            raise
+    return await datastore.readers.open(auth_id, request, everything=True)
+
+
 class _SnapshotCheck:
     """One snapshot under a lease: signature, blobs, indexes, chunks. `proof` loses levels that were not reached."""
 
-    def __init__(
-        self, context: StoreContext, stored: StoredSnapshot, run: VerifyRun, progress: Progress | None
-    ) -> None:
+    def __init__(self, context: StoreContext, reader: Reader, run: VerifyRun, progress: Progress | None) -> None:
         self.findings = _Findings()
         self.proof = [PRESENCE, STORED_DIGEST, CONTENT_ID, SIGNATURE]
         self._context = context
-        self._stored = stored
+        self._stored = reader.stored
+        self._reader = reader
         self._run = run
         self._progress = progress
         self._places: list[tuple[str, bytes, IdArray]] = []
@@ -262,15 +270,12 @@ class _SnapshotCheck:
 
     def _check_blobs(self) -> None:
         stored, findings = self._stored, self.findings
-        files = self._context.folders.files
         for blob in stored.manifest.blobs:
             try:
-                content = files.read(stored.folder, blob.name, limit=limits.SNAPSHOT_BLOB_BYTES_MAX)
+                # Under the lease: the snapshot may be moved to the bin and back while it is verified.
+                content = self._reader.pinned(blob.name, limits.SNAPSHOT_BLOB_BYTES_MAX + 1)
             except NotFoundError:
                 findings.fail(MISSING, f"{stored.name}: blob {blob.name} is missing")
-                continue
-            except FormatError as error:
-                findings.fail(CORRUPT, f"{stored.name}: {error.message}")
                 continue
             if len(content) != blob.bytes or digest(content).hex() != blob.digest:
                 findings.fail(CORRUPT, f"{stored.name}: blob {blob.name} does not match the manifest")
@@ -281,7 +286,7 @@ class _SnapshotCheck:
         named: dict[bytes, list[IdArray]] = {}
         for archive in stored.manifest.archives:
             try:
-                index = snapshot_index(self._context.folders.files, stored.folder, archive.name)
+                index = self._reader.pinned_index(archive.name)
                 check_records(index.header, index.records)
                 if index.digest != archive.index_digest:
                     raise FormatError("it does not match the manifest")

@@ -242,11 +242,17 @@ class Reader:
         raise CorruptChunk(address.id.hex(), why)
 
     def _put_aside_if_named(self, fd: int, address: Address) -> bool:
-        """Put the corrupt file behind `fd` aside if the chunk still names it. The caller holds the shard lock."""
+        """Put the corrupt file behind `fd` aside if the chunk still names it; False when there is another by now.
+
+        The caller holds the shard lock.
+        """
         entry = self.ledger.received(address)
         name = chunk_name(address)
         if is_named(fd, final_path(name), self.held.folders.chunks):
-            self._put_aside(address, entry)
+            # A file received since is another one, and heals this: it must not go with it.
+            healing = entry is not None and files.exists(name, dir_fd=self.held.arrivals)
+            self._put_aside(address, None if healing else entry)
+            return not healing
         elif entry is None or not is_named(fd, name, self.held.arrivals):
             return False
         elif files.exists(final_path(name), dir_fd=self.held.folders.chunks):

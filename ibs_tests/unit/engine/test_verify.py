@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -343,3 +344,23 @@ async def test_a_quarantined_datastore_is_verified_and_an_offline_one_is_not(dat
     )
     with pytest.raises(DatastoreOffline, match="in maintenance"):
         await verify(datastore, result.snapshot)
+
+
+async def test_a_snapshot_that_goes_to_the_bin_and_comes_back_meanwhile_is_not_missing(
+    datastore: Datastore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = snapshot_of(await backup(datastore, {"etc.tree": [b"a", b"meta"]}))
+    opened, closed = datastore.readers.open, datastore.readers.close_reader
+
+    async def forgotten(*args: Any, **options: Any) -> Any:
+        reader = await opened(*args, **options)
+        await datastore.bin.put(name, "alice@ibs")
+        return reader
+
+    async def undone(*args: Any) -> None:
+        await closed(*args)
+        await datastore.bin.undo(str(name))
+
+    monkeypatch.setattr(datastore.readers, "open", forgotten)
+    monkeypatch.setattr(datastore.readers, "close_reader", undone)
+    assert (await verify_snapshot(datastore, name)).result == "OK"

@@ -274,3 +274,20 @@ def test_a_chunk_found_corrupt_between_promotion_and_record_is_set_aside(box: St
     assert store.barrier() == 0
     assert store.info([address])[0].state is ChunkState.BAD
     assert bad_path(box, address).exists()
+
+
+def test_a_copy_received_while_the_corrupt_one_is_found_out_stays(box: StoreBox) -> None:
+    plan = Plan()
+    store = box.open()
+    address, blob = make_blob(1)
+    store.put(address, blob)
+    store.barrier()
+    store = box.reopen(store, hook=plan)
+    flip(box.chunk_path(address))
+    plan.at("get.read", lambda: store.put(address, blob))
+    assert store.get(address) == blob
+    assert store.info([address])[0].state is ChunkState.RECEIVED
+    assert bad_path(box, address).exists()
+    store.barrier()
+    assert store.get(address) == blob
+    assert not bad_path(box, address).exists()
