@@ -13,7 +13,7 @@ import trio
 from ibs.core import limits
 from ibs.core.names import SnapshotName
 from ibs.engine.verify import verify_snapshot
-from ibs.errors import ConflictError, IbsError
+from ibs.errors import ChunkNotFound, ConflictError, CorruptChunk, IbsError
 from ibs.storage.local.layout import OWNER, Owner, encode_record
 from ibs_tests.sim import backup, restore
 from ibs_tests.sim.alphabet import by_name
@@ -170,7 +170,9 @@ async def flip(world: World) -> None:
     ]
     if not files:
         return
-    path, file = world.rng.choice(files)
+    promised = {name for promise in world.model.promises if promise.holds() for name in promise.letters}
+    wanted = [each for each in files if each[0].rpartition("/")[2] in promised]
+    path, file = world.rng.choice(wanted if wanted and world.rng.random() < 0.5 else files)
     name = path.rpartition("/")[2]
     if name in world.model.spoiled:
         return
@@ -183,6 +185,11 @@ async def flip(world: World) -> None:
     world.had_fault = True
     world.tell(f"a bit flips in {path}")
     world.count("flipped")
+    if world.rng.random() < 0.5:  # and somebody reads it at once
+        try:
+            await world.datastore.context.pool.disk(world.datastore.store.get, by_name()[name].address)
+        except (CorruptChunk, ChunkNotFound):
+            world.count("flipped and found")
 
 
 async def evict(world: World) -> None:

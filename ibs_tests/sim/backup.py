@@ -100,8 +100,11 @@ class Client:
 
     async def send(self, some: Sequence[Letter]) -> None:
         """One body."""
+        lacking = self.world.model.lacking(list(some))
         await self.session.send([self.rng.choice(letter.blobs) for letter in some])
         self.world.alive()
+        if self.promise.holds():
+            self.world.model.check_healed(self.promise.who, lacking)
         self._promised(some)
 
     def choose_content(self) -> None:

@@ -151,7 +151,7 @@ class SimOs:
         self.step = step
         self.open_files: dict[int, Opened] = {}
         self.before_unlink: Callable[[Folder, str, File], None] = lambda folder, name, file: None
-        self.before_rename: Callable[[str, str, Node], None] = lambda old, new, node: None
+        self.before_rename: Callable[[Folder, str, Folder, str, Node], None] = lambda *about: None
         self._next = 1000
         for name in _PASSED:
             setattr(self, name, getattr(os, name))
@@ -398,7 +398,7 @@ class SimOs:
                 raise error(errno.ENOTEMPTY, target)
         elif there is not None and isinstance(node, Folder):
             raise error(errno.ENOTDIR, target)
-        self.before_rename(old, new, node)
+        self.before_rename(old_folder, old, new_folder, new, node)
         self.disk.move(old_folder, old, new_folder, new)
 
     replace = rename

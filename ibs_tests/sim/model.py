@@ -177,6 +177,14 @@ class Model:
                     raise Violation("a snapshot is where it was put", f"{snapshot.name} is at {found[0][1]} ({when})")
                 self._check_whole(snapshot, found[0][2], when)
 
+    def check_final(self) -> None:
+        """After a power cut: a name in a chunk folder is durable by construction, so what it means is whole."""
+        self.checks["final place"] += 1
+        for path, file in self.disk.walk("chunks"):
+            folder, _, name = path.removeprefix("chunks/").rpartition("/")
+            if len(folder) == 4 and name in by_name() and not self.is_good(file, name) and name not in self.spoiled:
+                raise Violation("a chunk in its place is durable", f"{path} is not whole after a power cut")
+
     def places(self) -> dict[bytes, list[tuple[str, str, Folder]]]:
         """Every folder with a manifest, in its place or in the bin, by what the manifest says."""
         found: dict[bytes, list[tuple[str, str, Folder]]] = {}
@@ -250,6 +258,16 @@ class Model:
             if letter.name in self.spoiled or self.there(letter.name) or self.received(letter.name):
                 continue
             raise Violation("what is said to be there is there", f"chunk {letter.name[:16]} for {who}")
+
+    def lacking(self, letters: list[Letter]) -> list[Letter]:
+        """Those that are known to be nowhere: missing, or put aside."""
+        return [each for each in letters if self.chunk_file(each.name) is None and not self.received(each.name)]
+
+    def check_healed(self, who: str, lacked: list[Letter]) -> None:
+        """Whole bodies of these were just taken, and they were known to be missing."""
+        for letter in lacked:
+            if self.chunk_file(letter.name) is None and not self.received(letter.name):
+                raise Violation("a body that was taken is there", f"chunk {letter.name[:16]} for {who}")
 
     # --- restarts ---
 

@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any
 
 import trio
 import trio.testing
@@ -27,7 +26,7 @@ from ibs.errors import IbsError
 from ibs.runtime.clock import START
 from ibs.storage.local import LocalStore, Options
 from ibs_tests.sim.alphabet import find_key
-from ibs_tests.sim.disk import File, Folder
+from ibs_tests.sim.disk import File, Folder, Node
 from ibs_tests.sim.machine import MOUNT, Killed, Machine
 from ibs_tests.sim.model import IN_BIN, Model, State, Violation
 from ibs_tests.sim.threads import Stuck
@@ -92,6 +91,8 @@ class World:
         self.taken_over = False
         self.jumps = 0
         self.confirmed = 0
+        self.emptying_bin = self.no_grace = 0
+        self.retired_at: dict[File, float] = {}
         self.weights: dict[str, int] = {}
         self.had_power_cut = self.had_fault = False
         self.events: list[Event] = []
@@ -119,8 +120,25 @@ class World:
     def _on_unlink(self, folder: Folder, name: str, file: File) -> None:
         if name == "manifest.json":
             self._on_manifest_gone(bytes(file.data), folder)
-        elif len(name) >= 64 and self.machine.disk.look(f"chunks/{name[:4]}") is folder:
-            self.model.check_unlink(name, file)
+        elif len(name) >= 64:
+            if self._is_prefix(folder, name):
+                self.model.check_unlink(name, file)
+            elif file in self.retired_at:
+                self._on_trash_gone(name, file)
+
+    def _is_prefix(self, folder: Folder, name: str) -> bool:
+        return self.machine.disk.look(f"chunks/{name[:4]}") is folder
+
+    def _on_trash_gone(self, name: str, file: File) -> None:
+        passed = trio.current_time() - self.retired_at.pop(file)
+        if self.no_grace or self.machine.disk.foreign or passed >= limits.GC_TRASH_GRACE_SECONDS - self._believed():
+            self.count("trash emptied")
+        elif not self.model.there(name):
+            raise Violation("the trash has its grace", f"chunk {name[:16]} goes after {passed:.0f} seconds")
+
+    def _believed(self) -> int:
+        """By how much the store's clock may run ahead: small jumps, and large ones that somebody confirmed."""
+        return self.confirmed + limits.CLOCK_JUMP_SECONDS_MAX * (self.machine.boots + self.jumps)
 
     def _on_manifest_gone(self, raw: bytes, folder: Folder) -> None:
         """A snapshot goes for good: because somebody said so, or because its grace is over."""
@@ -133,16 +151,23 @@ class World:
         if snapshot.state is not State.BINNED:
             raise Violation("nothing acknowledged is lost", f"the manifest of {snapshot.name} ({snapshot.state}) goes")
         passed = trio.current_time() - snapshot.forgotten_at
-        believed = self.confirmed + limits.CLOCK_JUMP_SECONDS_MAX * (self.machine.boots + self.jumps)
-        if passed < limits.BIN_GRACE_SECONDS - believed:
+        if not self.emptying_bin and passed < limits.BIN_GRACE_SECONDS - self._believed():
             raise Violation("the bin has its grace", f"{snapshot.name} goes after {passed:.0f} seconds")
         snapshot.state = State.PURGING
         self.count("bin expired")
 
-    def _on_rename(self, old: str, new: str, node: Any) -> None:
-        name = new.rpartition("/")[2]
-        if name.endswith(".bad") and isinstance(node, File):
-            self.model.check_put_aside(name.removesuffix(".bad"), node)
+    def _on_rename(self, source: Folder, old: str, target: Folder, new: str, node: Node) -> None:
+        if not isinstance(node, File):
+            return
+        if new.endswith(".bad"):
+            self.model.check_put_aside(new.removesuffix(".bad"), node)
+        elif len(new) >= 64 and source is not target and self._is_prefix(source, old):
+            self.model.check_unlink(old, node)
+            self.retired_at[node] = trio.current_time()
+            self.count("chunks retired")
+        elif node in self.retired_at and self._is_prefix(target, new):
+            del self.retired_at[node]
+            self.count("chunks revived")
 
     # --- running ---
 
@@ -214,6 +239,8 @@ class World:
         self.had_power_cut |= power_cut
         self.model.restarted(power_cut=power_cut)
         self.model.check(when="after the end of the process")
+        if power_cut:
+            self.model.check_final()
         self.machine.disk.reads_fail = self.machine.disk.flush_fails = 0
         self.excuses.clear()
         self.excuses |= {"spoiled"} if self.model.ever_spoiled else set()
@@ -226,11 +253,11 @@ class World:
     def _arm(self) -> None:
         """Decide when this process dies, if it does."""
         machine, rng = self.machine, self.rng
-        kind = rng.randrange(4)
-        if kind == 0:
-            machine.die_at_call = machine.calls + int(rng.expovariate(1 / 800)) + 1
-        elif kind == 1:
-            machine.die_at_point = (rng.choice(KILL_POINTS), rng.randint(1, 12))
+        kind = rng.randrange(10)
+        if kind < 3:
+            machine.die_at_call = machine.calls + int(rng.expovariate(1 / 600)) + 1
+        elif kind < 7:
+            machine.die_at_point = (rng.choice(KILL_POINTS), 1 + int(rng.expovariate(1 / 3)))
 
     async def _process(self) -> bool:
         """Open, work, end. True when it ended in order."""
