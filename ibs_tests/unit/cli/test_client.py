@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 from ibs.cli.client import root
@@ -42,3 +44,8 @@ def test_version() -> None:
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion(shell: str, monkeypatch: pytest.MonkeyPatch) -> None:
     check_completion(root, "ironcore-backup-client", shell, "sna", "snapshot", monkeypatch)
+
+
+def test_the_collector_leaves_a_short_run_alone() -> None:
+    assert gc.get_threshold()[0] >= 50_000
+    assert gc.isenabled()
