@@ -74,6 +74,10 @@ class Stat:
         return -(-self.st_size // 512)
 
     @property
+    def st_ctime_ns(self) -> int:
+        return self.st_mtime_ns
+
+    @property
     def st_ctime(self) -> float:
         """As if nothing but writes and moves of its content ever touched it."""
         return self.st_mtime_ns / 1e9

@@ -129,7 +129,10 @@ def _check_signature(raw: bytes, opened: ReaderOpened, manifest: Manifest, keys:
             f"the manifest of {manifest.snapshot} is signed by {whose}, not by the key in use",
             hint="a client with a key trusts its own signature only; leave the keyfile out to trust the server's",
         )
-    verify(raw, signature, signer=own)
+    try:
+        verify(raw, signature, signer=own)
+    except SignatureInvalid as error:
+        raise SignatureInvalid(f"snapshot {manifest.snapshot}: {error.message}", hint=error.hint) from error
     return "client" if by_us else "server"
 
 

@@ -22,6 +22,7 @@ from ibs.storage.local.held import Held
 from ibs.storage.local.layout import (
     GROUP_OWNER,
     MANIFEST,
+    SIGNATURE,
     STATE,
     TEMPORARY,
     check_file_name,
@@ -33,10 +34,13 @@ from ibs.storage.local.layout import (
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """Changes whenever files appear in, are replaced in, or go from a folder: a key for caches."""
+    """Changes whenever files appear in, are replaced in, or go from a folder, and when what a snapshot says of itself
+    is written in place (a repair by hand): a key for caches. `said`: inode, length, time of change of each such file.
+    """
 
     inode: int
     mtime_ns: int
+    said: tuple[tuple[int, int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +106,12 @@ class SnapshotFiles:
                 seen = os.stat(folder, dir_fd=self.held.folders.snapshots, follow_symlinks=False)
             except FileNotFoundError:
                 return None
-            return Stamp(seen.st_ino, seen.st_mtime_ns)
+            said = []
+            for name in (MANIFEST, SIGNATURE, STATE):
+                with contextlib.suppress(FileNotFoundError):
+                    file = os.stat(f"{folder}/{name}", dir_fd=self.held.folders.snapshots, follow_symlinks=False)
+                    said.append((file.st_ino, file.st_size, file.st_ctime_ns))
+            return Stamp(seen.st_ino, seen.st_mtime_ns, tuple(said))
 
     # --- reading ---
 

@@ -121,3 +121,15 @@ async def test_a_damaged_manifest_is_told_with_its_snapshot(datastore: Datastore
     with pytest.raises(FormatError, match=f"snapshot {result.snapshot} is damaged") as caught:
         await datastore.snapshots.load(name)
     assert "verify start" in caught.value.hint
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "manifest.sig", "state.json"])
+async def test_a_file_that_was_repaired_in_place_is_read_again(box: Box, datastore: Datastore, file: str) -> None:
+    """The folder's own stamp does not change then."""
+    name = SnapshotName.parse((await backup(datastore, CONTENT)).snapshot)
+    datastore.context.folders.change_state(name, lambda state: state)
+    folders, path = SnapshotFolders(datastore.store.snapshots), Path(box.path) / "ns" / str(name) / file
+    first = folders.load(name)
+    assert folders.load(name) is first
+    path.write_bytes(path.read_bytes())
+    assert folders.load(name) is not first
