@@ -15,7 +15,7 @@ from ibs.core.names import SnapshotName
 from ibs.engine.verify import verify_snapshot
 from ibs.errors import ChunkNotFound, ConflictError, CorruptChunk, IbsError
 from ibs.storage.local.layout import OWNER, Owner, encode_record
-from ibs_tests.sim import backup, restore
+from ibs_tests.sim import backup, collect, restore
 from ibs_tests.sim.alphabet import by_name
 from ibs_tests.sim.disk import File, Folder
 from ibs_tests.sim.model import IN_BIN, IN_PLACE, State, Violation
@@ -182,7 +182,6 @@ async def flip(world: World) -> None:
     file.synced = bytes(file.data) if not file.dirty else file.synced
     world.model.spoil(name)
     world.excuses.add("spoiled")
-    world.had_fault = True
     world.tell(f"a bit flips in {path}")
     world.count("flipped")
     if world.rng.random() < 0.5:  # and somebody reads it at once
@@ -203,7 +202,6 @@ async def fill_disk(world: World) -> None:
     disk = world.machine.disk
     world.excuses.add("space")
     disk.foreign += max(0, disk.free - world.rng.choice((0, 700, 5000, 50_000)))
-    world.had_fault = True
     world.tell(f"the disk is full: {disk.free} bytes free")
     for _ in range(6):
         await world.pause()
@@ -215,7 +213,6 @@ async def flush_error(world: World) -> None:
     """The next flush cannot write some pages. It says so once."""
     world.machine.disk.flush_fails = 1
     world.excuses.add("flush")
-    world.had_fault = True
     world.tell("the next flush will fail")
 
 
@@ -223,7 +220,6 @@ async def read_error(world: World) -> None:
     """The next reads fail, which says nothing about the data."""
     world.machine.disk.reads_fail = world.rng.randint(1, 3)
     world.excuses.add("read")
-    world.had_fault = True
     world.tell("the next reads will fail")
 
 
@@ -255,10 +251,12 @@ ACTORS: dict[str, tuple[int, Actor]] = {
     "verify": (5, verify),
     "cleanup": (8, cleanup),
     "expire": (5, expire),
-    "forget": (8, forget),
+    "forget": (9, forget),
     "undo": (4, undo),
-    "purge": (3, purge),
+    "purge": (6, purge),
     "grace": (3, grace),
+    "gc": (9, collect.collect),
+    "gc undo": (4, collect.take_back),
     "flip": (2, flip),
     "evict": (2, evict),
     "full disk": (2, fill_disk),

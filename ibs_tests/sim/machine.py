@@ -18,6 +18,7 @@ from typing import Any
 
 import trio
 
+from ibs.core import limits
 from ibs.runtime.clock import START
 from ibs_tests.sim.database import Connection, sqlite_on
 from ibs_tests.sim.disk import Disk
@@ -26,6 +27,16 @@ from ibs_tests.sim.threads import Killed, SimThreading, Threads
 
 MOUNT = "/sim/store"
 PATCHED = ("ibs.storage.local", "ibs.engine", "ibs.runtime.locks")
+SMALL = {
+    "DISCARD_BATCH_CHUNKS": 3,
+    "STORE_DISCARD_BATCH_CHUNKS": 2,
+    "STORE_RETIRE_BATCH_CHUNKS": 2,
+    "GC_BATCH_CHUNKS": 3,
+    "GC_RECLAIM_CHUNKS": 3,
+    "GC_STEP_INDEXES": 1,
+    "PRESENCE_BATCH_IDS": 4,
+}
+"""Batches so small that the few chunks here make several, with others at work in between."""
 _NS = 1_000_000_000
 
 
@@ -131,6 +142,9 @@ class Machine:
             secrets: self.secrets,
         }
         undo: list[tuple[ModuleType, str, Any]] = []
+        for limit, value in SMALL.items():
+            undo.append((limits, limit, getattr(limits, limit)))
+            setattr(limits, limit, value)
         for name, module in sorted(sys.modules.items()):
             if not name.startswith(PATCHED):
                 continue
