@@ -43,6 +43,8 @@ from ibs.security.tls import Certificate, ensure_certificate, server_context
 from ibs.services import roster
 from ibs.services.api import Bound
 from ibs.services.context import Endpoint, ServerContext
+from ibs.services.lifecycle import Lifecycle
+from ibs.services.pruning import Pruning
 from ibs.services.sessions import Readers, Sessions
 from ibs.services.upkeep import Upkeep
 from ibs.version import PRODUCT, VERSION
@@ -250,6 +252,7 @@ def _compose(
         if supervisor.stopping:
             raise UnavailableError("the server is stopping", hint="try again in a moment")
 
+    pruning = Pruning(datastores, tasks, spawn=spawn)
     roles = roster.seat_roles(
         supervisor,
         roster.Parts(
@@ -263,6 +266,7 @@ def _compose(
             base.access,
             serve_api,
             on_listening,
+            daily=[pruning.run_due],
         ),
     )
     context = ServerContext(
@@ -281,6 +285,8 @@ def _compose(
         sessions=Sessions(datastores, tasks, admit=admit, spawn=spawn, note_commit=roles.known.note_commit),
         readers=Readers(datastores, tasks, admit=admit, spawn=spawn),
         upkeep=Upkeep(datastores, tasks, spawn=spawn),
+        lifecycle=Lifecycle(datastores),
+        pruning=pruning,
         tasks=tasks,
         inbox_table=base.catalog.inbox,
         supervisor=supervisor,

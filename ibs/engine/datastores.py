@@ -17,7 +17,7 @@ from ibs.core import limits
 from ibs.core.events import Event, EventSource, Severity
 from ibs.core.names import check_name, format_time
 from ibs.engine import holding
-from ibs.engine.context import StoreContext
+from ibs.engine.context import StoreContext, no_one
 from ibs.engine.datastore import Datastore
 from ibs.engine.folders import SnapshotFolders
 from ibs.engine.modekeeper import OPENING, Entry, ModeKeeper
@@ -58,7 +58,12 @@ class Datastores(ModeKeeper):
         self._parts = parts
         self._clock = parts.clock
         self._entries: dict[str, Entry] = {}
+        self._moved: Callable[[str, str, bool], None] = no_one
         self._creating = trio.Lock()
+
+    def on_move(self, moved: Callable[[str, str, bool], None]) -> None:
+        """Tell `moved` of every snapshot that the server itself takes away or brings back (see StoreContext.moved)."""
+        self._moved = moved
 
     # --- opening ---
 
@@ -131,6 +136,7 @@ class Datastores(ModeKeeper):
             keys=self._parts.keys,
             publish=self._parts.publish,
             signing_seed=self._parts.signing_seed,
+            moved=lambda *move: self._moved(*move),  # noqa: PLW0108 - whoever listens comes later
             modes=Modes(record.name, held),
         )
 

@@ -27,6 +27,8 @@ from ibs.runtime.supervisor import ServiceState, Supervisor, by_role
 from ibs.services import outlook
 from ibs.services.gc import Cleanup
 from ibs.services.scheduler import NextRun, Timetable
+from ibs.services.lifecycle import Lifecycle
+from ibs.services.pruning import Pruning
 from ibs.services.upkeep import Upkeep
 from ibs.services.verifier import StartVerify
 from ibs.services.worker import SetSlots, Submit, WorkerStatus
@@ -120,6 +122,8 @@ class ServerContext:
     upkeep: Upkeep
     tasks: TaskRegistry
     inbox_table: InboxReader
+    lifecycle: Lifecycle
+    pruning: Pruning
     supervisor: Supervisor
     stalls: StallDetector
     scheduler: Handle

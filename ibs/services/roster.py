@@ -7,7 +7,7 @@ answers has all its roles; notify is first and stops last, so that it sees every
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from ibs.catalog.catalog import Catalog
@@ -52,6 +52,8 @@ class Parts:
     serve_api: ServeApi
     on_listening: Callable[[Bound], None]
 
+    daily: Sequence[Callable[[], Awaitable[object]]] = ()
+    """Chores of every day, besides the roles' own."""
 
 @dataclass(frozen=True)
 class Roster:
@@ -69,6 +71,7 @@ def seat_roles(supervisor: Supervisor, parts: Parts) -> Roster:
     """Seat all seven roles. Call once, before the supervisor runs."""
     known = KnownSnapshots()
     _seat(supervisor, Notify, _notify(parts), stop_rank=_LAST)
+    parts.datastores.on_move(known.note_moved)
     worker = _seat(supervisor, Worker, _worker(parts, known))
     verifier = _seat(supervisor, Verifier, _verifier(parts))
     gc = _seat(supervisor, Gc, _gc(parts))
@@ -114,8 +117,8 @@ def _verifier(parts: Parts) -> Factory:
 
 
 def _gc(parts: Parts) -> Factory:
-    queue = TaskQueue("clean-up slot", slots=1)
-    chores = [parts.access.flush]
+    queue = TaskQueue("clean-up slot", slots=2)
+    chores = [parts.access.flush, *parts.daily]
     return lambda seat: Gc(seat, queue, parts.tasks, parts.datastores, clock=parts.clock, chores=chores)
 
 

@@ -38,10 +38,11 @@ class Reconcile(Message[None]):
 
 @dataclass
 class _Known:
-    """Snapshots of one datastore: seen on disk, made by us since, and new ones that nobody made (seen once)."""
+    """Snapshots of one datastore: seen on disk, made or taken away by us since, and new ones that nobody made."""
 
     seen: set[str] = field(default_factory=set)
     made: set[str] = field(default_factory=set)
+    gone: set[str] = field(default_factory=set)
     strange: set[str] = field(default_factory=set)
 
 
@@ -56,6 +57,17 @@ class KnownSnapshots:
         known = self._stores.get(uuid)
         if known is not None:
             known.made.add(snapshot)
+            known.gone.discard(snapshot)
+
+    def note_moved(self, uuid: str, snapshot: str, appeared: bool) -> None:
+        """The server itself takes this snapshot away (told before), or brought it back (told after)."""
+        if appeared:
+            self.note_commit(uuid, snapshot)
+            return
+        known = self._stores.get(uuid)
+        if known is not None:
+            known.gone.add(snapshot)
+            known.made.discard(snapshot)
 
     def compare(self, uuid: str, found: set[str]) -> tuple[list[str], list[str]]:
         """Take `found` over as what is there; return who vanished and who appeared without our doing.
@@ -66,10 +78,15 @@ class KnownSnapshots:
         if known is None:
             self._stores[uuid] = _Known(seen=found)
             return [], []
-        vanished = sorted((known.seen | known.made) - found)
+        vanished = sorted((known.seen | known.made) - found - known.gone)
         strange = found - known.seen - known.made
         appeared = sorted(strange & known.strange)
-        self._stores[uuid] = _Known(seen=found - (strange - known.strange), strange=strange - known.strange)
+        self._stores[uuid] = _Known(
+            seen=found - (strange - known.strange),
+            # What is on its way is still found: it must not be missed the next time.
+            gone=known.gone & found,
+            strange=strange - known.strange,
+        )
         return vanished, appeared
 
 

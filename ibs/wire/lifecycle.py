@@ -61,7 +61,7 @@ class BinEmptied(Wire, frozen=True, kw_only=True):
     removed: list[str]
 
 
-class SnapshotName(Wire, frozen=True, kw_only=True):
+class SnapshotRef(Wire, frozen=True, kw_only=True):
     snapshot: str
 
 
@@ -172,6 +172,13 @@ class NamespaceView(Wire, frozen=True, kw_only=True):
 
 class NamespaceCreate(Wire, frozen=True, kw_only=True):
     namespace: str
+
+
+class NamespaceRemove(Wire, frozen=True, kw_only=True):
+    """`recursive`: with what is in it, which goes to the bin."""
+
+    namespace: str
+    recursive: bool = False
 
 
 class NamespaceRemoved(Wire, frozen=True, kw_only=True):

@@ -37,6 +37,16 @@ from ibs.wire.datastore import (
     VerifyOutlook,
     VerifyReport,
 )
+from ibs.wire.lifecycle import (
+    BinEmptied,
+    BinView,
+    ClockView,
+    GroupOwnerChanged,
+    NamespaceRemoved,
+    NamespaceView,
+    PrunePlanView,
+    RetentionView,
+)
 from ibs.wire.reader import ReaderOpened
 from ibs.wire.session import ArchiveClosed, CommitResult, SessionOpened
 from ibs.wire.system import (
@@ -226,6 +236,13 @@ class FakeContext:
         stores |= {"quarantine": views[0], "release": views[0]}
         self.datastores = Recorder(self.asked, stores)
         self.upkeep = Recorder(self.asked, {"maintain": UPID})
+        life = {"change": sample(SnapshotView), "forget": sample(BinView), "bin_list": [sample(BinView)]}
+        life |= {"bin_undo": "x", "bin_empty": sample(BinEmptied), "namespaces": [sample(NamespaceView)]}
+        life |= {"create_namespace": sample(NamespaceView), "remove_namespace": sample(NamespaceRemoved)}
+        life |= {"set_owner": sample(GroupOwnerChanged), "clock": sample(ClockView), "confirm_clock": sample(ClockView)}
+        self.lifecycle = Recorder(self.asked, life)
+        prune = {"retention": [sample(RetentionView)], "set_retention": sample(RetentionView), "clear_retention": None}
+        self.pruning = Recorder(self.asked, prune | {"simulate": sample(PrunePlanView), "run": UPID})
         octets = {"base_index": b"index", "base_available": b"\1", "resumed_ids": b"", "base_chunk": b"blob"}
         session = octets | {"send_body": 2, "append": None, "close_archive": sample(ArchiveClosed)}
         session |= {"put_blob": None, "report": None, "abort": None}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import chain
 
-from ibs.control.routes import access, datastores, readers, sessions, system, tasks
+from ibs.control.routes import access, datastores, lifecycle, readers, sessions, system, tasks
 
-ALL = tuple(chain(system.routes, datastores.routes, sessions.routes, readers.routes, tasks.routes, access.routes))
+_NOUNS = (system, datastores, lifecycle, sessions, readers, tasks, access)
+ALL = tuple(chain.from_iterable(noun.routes for noun in _NOUNS))

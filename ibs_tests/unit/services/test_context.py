@@ -39,6 +39,8 @@ def context_of(house: House) -> ServerContext:
         sessions=nobody,
         readers=nobody,
         upkeep=nobody,
+        lifecycle=nobody,
+        pruning=nobody,
         tasks=house.tasks,
         inbox_table=house.catalog.inbox,
         supervisor=house.supervisor,

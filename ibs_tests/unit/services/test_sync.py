@@ -145,3 +145,15 @@ def test_comparing_takes_the_new_state_over() -> None:
     assert known.compare("u", {"b", "x"}) == ([], [])
     known.note_commit("u", "made and gone")
     assert known.compare("u", {"b", "x"}) == (["made and gone"], [])
+
+
+def test_what_the_server_takes_away_or_brings_back_is_no_surprise() -> None:
+    known = KnownSnapshots()
+    known.note_moved("u", "a", False)  # nothing is known yet
+    assert known.compare("u", {"a", "b"}) == ([], [])
+    known.note_moved("u", "a", False)
+    assert known.compare("u", {"a", "b"}) == ([], [])  # announced, and still there
+    assert known.compare("u", {"b"}) == ([], [])
+    known.note_moved("u", "a", True)
+    assert known.compare("u", {"a", "b"}) == ([], [])
+    assert known.compare("u", {"b"}) == (["a"], [])

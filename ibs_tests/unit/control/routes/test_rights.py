@@ -33,6 +33,18 @@ DECIDED_BY_HANDLER: dict[str, Any] = {
     "group_list": tuple(GRANTS),
     "snapshot_list": tuple(GRANTS),
     "snapshot_show": tuple(GRANTS),
+    "snapshot_change": ("Datastore.Backup", "Admin"),
+    "snapshot_forget": ("Admin",),
+    "bin_list": tuple(GRANTS),
+    "bin_undo": ("Admin",),
+    "namespace_list": tuple(GRANTS),
+    "namespace_create": ("Admin",),
+    "namespace_remove": ("Admin",),
+    "group_owner": ("Admin",),
+    "retention_set": ("Admin",),
+    "retention_clear": ("Admin",),
+    "prune_simulate": ("Datastore.Reader", "Datastore.Audit", "Admin"),
+    "prune_run": ("Admin",),
     "session_open": ("Datastore.Backup", "Admin"),
     "reader_open": ("Datastore.Reader", "Datastore.Backup", "Admin"),
     "task_list": KNOWN,  # filtered
@@ -57,7 +69,14 @@ DECIDED_BY_HANDLER: dict[str, Any] = {
 # What those who may not are told, where it is not 403: nobody learns what exists.
 HIDDEN = {"task_show": 404, "task_log": 404, "task_stop": 404}
 
-BODY = {"reader_open": {"snapshot": "host/a"}}
+SNAPSHOT = "host/a/2026-11-22T19:00:00Z"
+BODY = {
+    "reader_open": {"snapshot": "host/a"},
+    "snapshot_change": {"snapshot": SNAPSHOT},
+    "snapshot_forget": {"snapshot": SNAPSHOT},
+    "bin_undo": {"entry": SNAPSHOT},
+    "group_owner": {"group": "host/a"},
+}
 PATH = {
     "store": "main",
     "sid": SESSION,
