@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 
 import pytest
 
+from ibs.cli import client
 from ibs.cli.client import root
 from ibs_tests.support.clitree import Command, check_command, check_completion, commands
 from ibs_tests.support.fakeapi import invoke
@@ -49,3 +52,17 @@ def test_completion(shell: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_collector_leaves_a_short_run_alone() -> None:
     assert gc.get_threshold()[0] >= 50_000
     assert gc.isenabled()
+
+
+@pytest.mark.parametrize(("arguments", "loaded"), [(["snapshot", "list"], False), (["backup"], True), ([], True)])
+def test_only_the_command_that_is_asked_for_is_loaded(arguments: list[str], *, loaded: bool) -> None:
+    code = f"import sys; from ibs.cli import client; client.build({arguments})"
+    code += "; print('ibs.client.backup.run' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(loaded)
+
+
+def test_a_command_that_does_not_exist_is_told_with_all_that_do() -> None:
+    done = invoke(client.build(["bakcup"]), "bakcup")
+    assert done.exit_code != 0
+    assert "backup" in done.output + str(done.exception)
