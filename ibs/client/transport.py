@@ -124,6 +124,10 @@ class HttpBackupTransport:
         """See the port."""
         return await self._api.octets("GET", f"{self._session}/chunks/{chunk_id.hex()}")
 
+    async def suspect(self, ids: Sequence[bytes]) -> None:
+        """See the port."""
+        await self._api.octets("POST", f"{self._session}/suspects", content=b"".join(ids))
+
     async def send(self, blobs: Sequence[Buffer]) -> None:
         """See the port."""
         if await self._bulk.send(blobs):

@@ -68,6 +68,9 @@ class DirectBackupTransport:
     async def base_chunk(self, chunk_id: bytes) -> bytes:
         return await self.session.base_chunk(chunk_id)
 
+    async def suspect(self, ids: Sequence[bytes]) -> None:
+        await self.session.suspect(b"".join(ids))
+
     async def send(self, blobs: Sequence[Buffer]) -> None:
         await self.session.send(blobs)
 

@@ -45,6 +45,13 @@ class BackupTransport(Protocol):
         """A blob that a base index names (metadata blocks of the previous snapshot)."""
         ...
 
+    async def suspect(self, ids: Sequence[bytes]) -> None:
+        """Report chunks (at most FETCH_IDS_MAX) of a base that came whole and yet are not what they should be.
+
+        They are reused no more and a new body replaces them; nothing is removed. Raises NotFoundError.
+        """
+        ...
+
     async def send(self, blobs: Sequence[Buffer]) -> None:
         """Deliver whole blobs, together at most CHUNK_BODY_BYTES_MAX. Returns when they are received and pinned."""
         ...

@@ -125,6 +125,7 @@ class MemoryTransport:
     blobs: dict[str, bytes] = field(default_factory=dict)
     reports: list[StageReport] = field(default_factory=list)
     sent: list[bytes] = field(default_factory=list)
+    suspects: list[bytes] = field(default_factory=list)
     bodies: int = 0
     fetched: int = 0
     aborted: str = ""
@@ -207,6 +208,12 @@ class MemoryTransport:
         if blob is None or chunk_id in self.server.unavailable:
             raise ChunkNotFound(chunk_id.hex())
         return blob
+
+    async def suspect(self, ids: Sequence[bytes]) -> None:
+        await self._called("suspect", ids)
+        assert set(ids) <= self.pinned
+        self.suspects += ids
+        self.server.unavailable |= set(ids)
 
     async def send(self, blobs: Sequence[Buffer]) -> None:
         assert sum(len(blob) for blob in blobs) <= limits.CHUNK_BODY_BYTES_MAX

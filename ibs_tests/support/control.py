@@ -37,6 +37,7 @@ from ibs.wire.datastore import (
     VerifyOutlook,
     VerifyReport,
 )
+from ibs.wire.gc import GcStatus
 from ibs.wire.lifecycle import (
     BinEmptied,
     BinView,
@@ -235,7 +236,7 @@ class FakeContext:
         stores |= {"stats": sample(DatastoreStats), "probe": sample(ProbeResult)}
         stores |= {"quarantine": views[0], "release": views[0]}
         self.datastores = Recorder(self.asked, stores)
-        self.upkeep = Recorder(self.asked, {"maintain": UPID})
+        self.upkeep = Recorder(self.asked, {"maintain": UPID, "reindex": UPID})
         life = {"change": sample(SnapshotView), "forget": sample(BinView), "bin_list": [sample(BinView)]}
         life |= {"bin_undo": "x", "bin_empty": sample(BinEmptied), "namespaces": [sample(NamespaceView)]}
         life |= {"create_namespace": sample(NamespaceView), "remove_namespace": sample(NamespaceRemoved)}
@@ -245,7 +246,7 @@ class FakeContext:
         self.pruning = Recorder(self.asked, prune | {"simulate": sample(PrunePlanView), "run": UPID})
         octets = {"base_index": b"index", "base_available": b"\1", "resumed_ids": b"", "base_chunk": b"blob"}
         session = octets | {"send_body": 2, "append": None, "close_archive": sample(ArchiveClosed)}
-        session |= {"put_blob": None, "report": None, "abort": None}
+        session |= {"put_blob": None, "report": None, "abort": None, "suspect": None}
         self.session = FakeSession(self.asked, session)
         desk = {"open": sample(SessionOpened), "commit": commit}
         self.sessions = Desk(SESSION, self.session, self.asked, desk)
@@ -267,6 +268,10 @@ class FakeContext:
                 "verify_outlook": [sample(VerifyOutlook)],
                 "damage": sample(Damage),
                 "start_cleanup": UPID,
+                "start_gc": UPID,
+                "undo_gc": UPID,
+                "gc_status": [sample(GcStatus, store="main"), sample(GcStatus, store="other")],
+                "steer_gc": sample(GcStatus),
             },
         )
 

@@ -86,6 +86,7 @@ class Ledger:
     def __init__(self) -> None:
         self._lookups: list[IdLookup] = []
         self._sent = IdTable()
+        self._doubted: set[bytes] = set()
         self._lock = threading.Lock()
         self._unacknowledged: set[bytes] = set()
         self._changed = trio.Event()
@@ -95,10 +96,17 @@ class Ledger:
         if len(lookup):
             self._lookups.append(lookup)
 
+    def doubt(self, chunk_id: bytes) -> None:
+        """The server's copy is not to be relied on: whoever comes with this chunk next must send it."""
+        with self._lock:
+            self._doubted.add(chunk_id)
+
     def claim(self, chunk_id: bytes) -> bool:
         """True for the first who comes with a chunk that nobody has: it must encode and send it."""
         with self._lock:
-            if self._sent.get(chunk_id) or any(chunk_id in lookup for lookup in self._lookups):
+            if self._sent.get(chunk_id) or (
+                chunk_id not in self._doubted and any(chunk_id in lookup for lookup in self._lookups)
+            ):
                 return False
             self._sent.put(chunk_id, 1)
             self._unacknowledged.add(chunk_id)

@@ -93,8 +93,8 @@ class Changes:
 class BackupPlan:
     """One snapshot to be made. `sources` are pairs of archive name and path; `owner` is the auth-id that backs up.
 
-    `level` is zstd's; 2 is tuned for chunks (`core.blob`). `reread` reads everything although it seems unchanged, and so does every run of this number in a
-    row, by `reread_every` (0: none does). `client` names host and program.
+    `level` is zstd's; 2 is tuned for chunks (`core.blob`). `reread` reads everything although it seems unchanged, as
+    every run of number `reread_every` in a row does (0: none). `client` names host and program.
     """
 
     store: str

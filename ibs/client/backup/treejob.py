@@ -27,8 +27,8 @@ from ibs.core.chunker import Chunker
 from ibs.core.ids import Address
 from ibs.core.manifest import ManifestArchive
 from ibs.core.tree import TreeRoot
-from ibs.errors import IbsError, UnavailableError
-from ibs.sources.notes import Noter
+from ibs.errors import ChunkNotFound, CorruptChunk, FormatError, IbsError, UnavailableError
+from ibs.sources.notes import Note, Noter
 from ibs.sources.tree.scan import TreeScan
 
 
@@ -51,7 +51,7 @@ async def back_up_tree(
     transport raises, perhaps in a group.
     """
     scan = TreeScan(path, note=note, excludes=excludes, all_file_systems=all_file_systems)
-    shelf = _shelf(engine, base) if base is not None and take_over else None
+    shelf = _shelf(engine, base, note) if base is not None and take_over else None
     outlet = Outlet()
     chunker = Chunker(engine.keys.chunker_seed if engine.keys is not None else 0)
     files = TreeFiles(
@@ -94,12 +94,22 @@ async def back_up_tree(
         front.close()
 
 
-def _shelf(engine: Engine, base: BaseIndex) -> ChunkShelf:
+def _shelf(engine: Engine, base: BaseIndex, note: Noter) -> ChunkShelf:
     async def fetch(chunk_id: bytes) -> bytes:
-        blob = await engine.transport.base_chunk(chunk_id)
+        try:
+            blob = await engine.transport.base_chunk(chunk_id)
+        except (ChunkNotFound, CorruptChunk):
+            engine.ledger.doubt(chunk_id)  # should the same block come out again, it must be sent
+            raise
         # A decoder a call: several may be in progress, and one must not be shared.
         decoder = BlobDecoder(keys=engine.keys)
-        return await engine.pool.cpu(lambda: decoder.decode(blob, want=Address(engine.domain, chunk_id)))
+        try:
+            return await engine.pool.cpu(lambda: decoder.decode(blob, want=Address(engine.domain, chunk_id)))
+        except (CorruptChunk, FormatError):
+            engine.ledger.doubt(chunk_id)
+            note(Note("warning", f"chunk {chunk_id.hex()} of the previous snapshot is not what it should be; reported"))
+            await engine.transport.suspect([chunk_id])
+            raise
 
     return ChunkShelf([one for one in base.metadata_ids() if one not in base.unusable], fetch)
 

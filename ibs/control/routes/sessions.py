@@ -8,6 +8,7 @@ from __future__ import annotations
 from ibs.control.routing import OCTETS, Call, Query, Routes, authenticated
 from ibs.core import limits
 from ibs.core.access import Privilege
+from ibs.core.ids import ID_BYTES
 from ibs.core.names import Namespace, check_archive, check_blob_name, check_name
 from ibs.engine.session.session import WriteSession
 from ibs.errors import NotFoundError
@@ -73,6 +74,19 @@ async def session_resumed(call: Call) -> bytes:
 async def session_chunk(call: Call) -> bytes:
     """Fetch a chunk of the previous snapshot's metadata."""
     return await _session(call).base_chunk(chunk_id_of(call.path["chunk"]))
+
+
+@routes.route(
+    "POST",
+    "/sessions/{sid}/suspects",
+    access=_OWN,
+    body=OCTETS,
+    answer=None,
+    body_bytes_max=limits.FETCH_IDS_MAX * ID_BYTES,
+)
+async def session_suspect(call: Call) -> None:
+    """Report chunks of the previous snapshot (32-byte ids) that came whole and could not be authenticated."""
+    await _session(call).suspect(call.body)
 
 
 @routes.route(

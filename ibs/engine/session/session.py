@@ -233,7 +233,37 @@ class WriteSession:
         with self._call():
             return await self._context.pool.disk(self._base_chunk, chunk_id)
 
+    async def suspect(self, ids: bytes) -> None:
+        """The client could not authenticate these chunks (32-byte ids): reused no more, replaced by a new body.
+
+        The server cannot judge what is encrypted, so it believes the report as far as it does no harm: nothing is
+        renamed or removed (PROTOCOLS 7). Raises UsageError, NotFoundError for chunks that this session may not read.
+        """
+        if not ids or len(ids) % ID_BYTES or len(ids) > limits.FETCH_IDS_MAX * ID_BYTES:
+            raise UsageError(f"{len(ids)} bytes are not 1 to {limits.FETCH_IDS_MAX} ids", hint="send whole ids")
+        with self._call():
+            await self._context.pool.disk(self._mark_suspect, ids)
+
+    def _mark_suspect(self, ids: bytes) -> None:
+        chunks = [ids[at : at + ID_BYTES] for at in range(0, len(ids), ID_BYTES)]
+        for chunk_id in chunks:
+            self._require_known(chunk_id)
+        for chunk_id in chunks:
+            self._context.store.mark_suspect(Address(self.facts.domain_bytes, chunk_id))
+        self._context.emit(
+            EventSource.BACKUP,
+            Severity.ERROR,
+            "chunk.suspect",
+            f"a client could not authenticate {len(chunks)} chunks of its previous snapshot, first {chunks[0].hex()}",
+            snapshot=self.facts.snapshot,
+            chunks=len(chunks),
+        )
+
     def _base_chunk(self, chunk_id: bytes) -> bytes:
+        self._require_known(chunk_id)
+        return self._context.store.get(Address(self.facts.domain_bytes, chunk_id))
+
+    def _require_known(self, chunk_id: bytes) -> None:
         known = len(chunk_id) == ID_BYTES and not len(self._pins.missing(id_array(chunk_id)))
         if not known:
             # The same answer whether the store has it or not: a client cannot probe (P8).
@@ -241,7 +271,6 @@ class WriteSession:
                 f"chunk {chunk_id.hex()} is not one this session may read",
                 hint="only available chunks of the base and own uploads can be read",
             )
-        return self._context.store.get(Address(self.facts.domain_bytes, chunk_id))
 
     def _base(self, archive: str) -> Base:
         base = self._bases.get(archive)

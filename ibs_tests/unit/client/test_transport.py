@@ -119,6 +119,7 @@ async def test_a_backup_uses_each_route_once() -> None:
         assert await transport.base_available("a.tree") == b"octets"
         assert await transport.resumed_ids() == b"octets"
         assert await transport.base_chunk(b"\xab" * 32) == b"octets"
+        await transport.suspect([b"\xab" * 32, b"\xcd" * 32])
         await transport.append("a.tree", 7, memoryview(b"records"))
         assert await transport.close_archive("a.tree", ArchiveClose(plain_bytes=1, records=1)) == CLOSED
         await transport.put_blob("client.log", b"log")
@@ -132,6 +133,7 @@ async def test_a_backup_uses_each_route_once() -> None:
         ("GET", "/sessions/s1/available/a.tree"),
         ("GET", "/sessions/s1/resumed"),
         ("GET", "/sessions/s1/chunks/" + "ab" * 32),
+        ("POST", "/sessions/s1/suspects"),
         ("POST", "/sessions/s1/archives/a.tree/records?first=7"),
         ("POST", "/sessions/s1/archives/a.tree/close"),
         ("PUT", "/sessions/s1/blobs/client.log"),
@@ -141,7 +143,8 @@ async def test_a_backup_uses_each_route_once() -> None:
         ("DELETE", "/sessions/s1?reason=only+a+measurement&discard=1"),
     ]
     assert msgspec.json.decode(server.asked[0][2], type=SessionOpen) == request
-    assert server.asked[5][2] == b"records"
+    assert server.asked[5][2] == b"\xab" * 32 + b"\xcd" * 32
+    assert server.asked[6][2] == b"records"
 
 
 async def test_chunks_take_the_data_plane(plane: type[FakePlane]) -> None:

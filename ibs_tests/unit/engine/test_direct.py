@@ -79,6 +79,8 @@ async def test_the_base_and_resumption_through_the_transport(datastore: Datastor
     assert await second.base_available("etc.tree") == b"\x03"
     assert len(await second.base_index("etc.tree")) == 336
     assert await second.base_chunk(helper.id(b"meta")) == helper.blob(b"meta")
+    await second.suspect([helper.id(b"meta")])
+    assert len(datastore.store.unavailable()) == 1
     with pytest.raises(RefusedError):
         await second.append("etc.tree", 0, helper.records("etc.tree", [b"never sent"]))
 

@@ -103,3 +103,14 @@ def test_random_ids_spread() -> None:
     for _ in range(5000):
         table.put(os.urandom(32), 1)
     assert len(table) == 5000
+
+
+def test_a_doubted_chunk_is_sent_once_although_it_is_known() -> None:
+    ledger = Ledger()
+    ids = np.frombuffer(bytes([1]) * 32 + bytes([2]) * 32, np.uint8).reshape(2, 32)
+    ledger.add_known(IdLookup(ids))
+    assert not ledger.claim(bytes([1]) * 32)
+    ledger.doubt(bytes([1]) * 32)
+    assert [ledger.claim(bytes([1]) * 32), ledger.claim(bytes([1]) * 32), ledger.claim(bytes([2]) * 32)] == [
+        True, False, False,
+    ]  # fmt: skip

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from ibs.core import limits
+from ibs.core import index, limits
+from ibs.core.blob import BlobDecoder, BlobEncoder, parse_header
+from ibs.core.ids import PLAIN_DOMAIN, Address
+from ibs.core.keys import DataKeys
 from ibs.errors import ServerUnreachable
 from ibs_tests.support.backups import CountingFiles, MemoryServer, back_up, differences
 from ibs_tests.support.trees import many_files
@@ -100,3 +103,31 @@ async def test_views_of_the_kernel_cost_nothing_and_do_not_block(everything: boo
     outcome, _ = await back_up(server, "/sys/kernel", all_file_systems=everything)
     assert outcome.bytes_read == 0
     assert outcome.files > 0
+
+
+@pytest.mark.parametrize("keys", [None, DataKeys.from_root(b"k" * 32)], ids=["plain", "encrypted"])
+async def test_a_block_that_does_not_authenticate_is_reported_and_sent_again(
+    tmp_path: Path, keys: DataKeys | None
+) -> None:
+    many_files(tmp_path, seed=8, count=50)
+    server = MemoryServer()
+    await back_up(server, tmp_path, keys=keys)
+    root = index.parse_header(server.snapshots[-1].indexes["data.tree"]).root
+    address = Address(keys.fingerprint if keys else PLAIN_DOMAIN, root)
+    # Another chunk's payload in its place, whole by its digest: only the tag, or the id, tells.
+    whole = server.chunks[address]
+    encoder = BlobEncoder(keys=keys)
+    server.chunks[address] = bytes(encoder.encode(b"something else" * 100, root))
+    assert parse_header(server.chunks[address]).id == root
+    outcome, transport = await back_up(server, tmp_path, keys=keys)
+    assert transport.suspects == [root]
+    assert root in transport.sent
+    assert not server.unavailable
+    assert outcome.status == "WARNING"
+    assert any("not what it should be" in line.text for line in transport.lines)
+    assert differences(server, tmp_path, keys=keys) == []
+    assert BlobDecoder(keys=keys).decode(server.chunks[address], want=address) == BlobDecoder(keys=keys).decode(
+        whole, want=address
+    )
+    again, transport = await back_up(server, tmp_path, keys=keys)
+    assert (again.status, transport.suspects, transport.sent) == ("OK", [], [])

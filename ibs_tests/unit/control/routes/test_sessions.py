@@ -46,6 +46,11 @@ async def test_reuse(ask: Any, context: FakeContext) -> None:
         assert context.asked[-1] == asked
 
 
+async def test_doubt(ask: Any, context: FakeContext) -> None:
+    await ask("POST", f"/sessions/{SESSION}/suspects", 204, content=bytes(64))
+    assert context.asked[-1] == ("suspect", bytes(64))
+
+
 async def test_deliver_and_finish(ask: Any, context: FakeContext) -> None:
     assert (await ask("POST", f"/sessions/{SESSION}/chunks", content=b"blobs")).json() == {"received": 2}
     assert context.asked[-1] == ("send_body", b"blobs")

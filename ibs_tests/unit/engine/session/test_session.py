@@ -120,6 +120,40 @@ async def test_base_chunk_gives_own_chunks_only(datastore: Datastore) -> None:
     assert await writer.session.base_chunk(writer.id(b"own")) == writer.blob(b"own")
 
 
+async def test_a_suspect_chunk_is_offered_no_more_and_replaced_by_the_next_body(datastore: Datastore) -> None:
+    await backup(datastore, {"etc.tree": [b"old", b"meta"]})
+    writer = await start(datastore)
+    await writer.session.suspect(writer.id(b"meta"))
+    (suspect,) = datastore.store.unavailable()
+    assert suspect.id == writer.id(b"meta")
+    assert await writer.session.base_chunk(writer.id(b"meta")) == writer.blob(b"meta")  # still served, never removed
+    await writer.session.abort("x")
+    writer = await start(datastore)
+    bits = await writer.session.base_available("etc.tree")
+    assert bits == b"\x01"
+    with pytest.raises(RefusedError):
+        await writer.append("etc.tree", [b"old", b"meta"])
+    await writer.send(b"meta")
+    assert not datastore.store.unavailable()
+    await writer.append("etc.tree", [b"old", b"meta"])
+    await writer.close("etc.tree", [b"old", b"meta"])
+    result = await writer.commit()
+    assert await read(datastore, result.snapshot, "etc.tree") == [b"old", b"meta"]
+
+
+async def test_only_own_chunks_can_be_doubted(datastore: Datastore) -> None:
+    await backup(datastore, {"etc.tree": [b"foreign", b"meta"]}, group="host/db01")
+    writer = await start(datastore)
+    await writer.send(b"own")
+    for ids in (chunk_id(b"foreign"), writer.id(b"own") + chunk_id(b"foreign"), chunk_id(b"nowhere")):
+        with pytest.raises(NotFoundError, match="not one this session may read"):
+            await writer.session.suspect(ids)
+    for ids in (b"", b"short", bytes(33), bytes(32 * (limits.FETCH_IDS_MAX + 1))):
+        with pytest.raises(UsageError):
+            await writer.session.suspect(ids)
+    assert not datastore.store.unavailable()
+
+
 async def test_base_index_is_the_file_of_the_snapshot(datastore: Datastore) -> None:
     result = await backup(datastore, {"etc.tree": [b"old", b"meta"]})
     folder = str(SnapshotName.parse(result.snapshot))
