@@ -20,9 +20,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import trio
 
-from ibs.client.backup.repack import Survey
 from ibs.client.backup.base import BaseIndex
+from ibs.client.backup.repack import Survey
 from ibs.core import index, limits
+from ibs.core.blob import BlobDecoder
+from ibs.core.ids import PLAIN_DOMAIN, Address
 from ibs_tests.support.backups import MemoryServer, back_up
 
 
@@ -31,7 +33,13 @@ def waste(server: MemoryServer) -> tuple[int, int]:
     content = server.snapshots[-1].indexes["data.tree"]
     count = index.parse_header(content).records
     base = BaseIndex(content, b"\xff" * (count // 8 + 1), domain=bytes(32))
-    survey = Survey(base, server._plain(None))
+    decoder = BlobDecoder()
+
+    def fetch(chunk_id: bytes) -> bytes:
+        address = Address(PLAIN_DOMAIN, chunk_id)
+        return decoder.decode(server.chunks[address], want=address)
+
+    survey = Survey(base, fetch)
     while survey.step():
         pass
     plan = survey.plan()
@@ -60,8 +68,9 @@ def generations(
             if generation < 10 or not generation % 10:
                 unused, total = waste(server)
                 print(
-                    f"{title:10} {'repack' if repack else 'none':7} generation {generation:3}: {total / 1e6:6.1f} MB in chunks, "
-                    f"{100 * unused / total:4.1f} % waste, packed anew so far {packed / 1e6:6.1f} MB, sent {sent / 1e6:6.1f} MB"
+                    f"{title:10} {'repack' if repack else 'none':7} generation {generation:3}: "
+                    f"{total / 1e6:6.1f} MB in chunks, {100 * unused / total:4.1f} % waste, "
+                    f"packed anew so far {packed / 1e6:6.1f} MB, sent {sent / 1e6:6.1f} MB"
                 )
     finally:
         limits.REPACK_READ_PERCENT = limit  # type: ignore[misc]
@@ -69,6 +78,7 @@ def generations(
 
 
 def main() -> None:
+    """Both patterns, without and with packing anew."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--files", type=int, default=8000)
     parser.add_argument("--generations", type=int, default=30)
