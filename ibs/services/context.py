@@ -25,15 +25,17 @@ from ibs.runtime.settings import Settings
 from ibs.runtime.stall import StallDetector
 from ibs.runtime.supervisor import ServiceState, Supervisor, by_role
 from ibs.services import outlook
+from ibs.services.collecting import StartGc, UndoGc, gc_status, steer_gc
 from ibs.services.gc import Cleanup
-from ibs.services.scheduler import NextRun, Timetable
 from ibs.services.lifecycle import Lifecycle
 from ibs.services.pruning import Pruning
+from ibs.services.scheduler import NextRun, Timetable
 from ibs.services.upkeep import Upkeep
 from ibs.services.verifier import StartVerify
 from ibs.services.worker import SetSlots, Submit, WorkerStatus
 from ibs.version import PRODUCT, VERSION
 from ibs.wire.datastore import Damage, VerifyOutlook, VerifyReport, VerifyStart
+from ibs.wire.gc import GcStart, GcStatus, GcUndo
 from ibs.wire.reader import ReaderClose, ReaderOpen, ReaderOpened
 from ibs.wire.session import CommitRequest, CommitResult, SessionOpen, SessionOpened
 from ibs.wire.system import BackupRun, InboxView, ServerStatus, ServiceView, WorkerView
@@ -120,10 +122,10 @@ class ServerContext:
     sessions: SessionDesk
     readers: ReaderDesk
     upkeep: Upkeep
-    tasks: TaskRegistry
-    inbox_table: InboxReader
     lifecycle: Lifecycle
     pruning: Pruning
+    tasks: TaskRegistry
+    inbox_table: InboxReader
     supervisor: Supervisor
     stalls: StallDetector
     scheduler: Handle
@@ -194,6 +196,22 @@ class ServerContext:
     async def start_cleanup(self, auth_id: str, store: str) -> str:
         """Discard what interrupted sessions left; return the task's UPID. Raises NotFoundError, DatastoreOffline."""
         return await self.gc.ask(Cleanup(auth_id, store))
+
+    async def start_gc(self, auth_id: str, store: str, request: GcStart) -> str:
+        """Queue a garbage collection; return its UPID. Raises NotFoundError, DatastoreOffline, Quarantined."""
+        return await self.gc.ask(StartGc(auth_id, store, request))
+
+    async def undo_gc(self, auth_id: str, store: str, request: GcUndo) -> str:
+        """Queue an undo of garbage collection; return its UPID. Raises as `start_gc` does."""
+        return await self.gc.ask(UndoGc(auth_id, store, request))
+
+    async def gc_status(self, store: str) -> list[GcStatus]:
+        """Of one datastore, or of all that are online. Raises NotFoundError, DatastoreOffline."""
+        return await gc_status(self.datastores, store)
+
+    async def steer_gc(self, store: str, *, pause: bool) -> GcStatus:
+        """Pause or resume the run under way. Raises NotFoundError when there is none."""
+        return await steer_gc(self.datastores, store, pause=pause)
 
     async def timetable(self) -> list[NextRun]:
         """The server's own jobs with their last and next runs."""

@@ -1,4 +1,4 @@
-"""The gc actor owns cleaning up: sessions and readers that fell silent, and what interrupted backups left behind.
+"""The gc actor owns cleaning up: garbage, sessions and readers that fell silent, what interrupted backups left behind.
 
 Regular work comes as messages of the scheduler; each deletes only what nothing refers to any more, by the engine's
 rules, and whatever is deleted is told as a task of type gc.
@@ -17,6 +17,7 @@ from ibs.core.access import ROOT
 from ibs.core.tasks import TaskType
 from ibs.engine.datastore import Datastore
 from ibs.engine.datastores import Datastores
+from ibs.engine.modes import Use
 from ibs.engine.session.discard import Discarded
 from ibs.engine.task import Task
 from ibs.engine.tasks import TaskRegistry
@@ -25,8 +26,10 @@ from ibs.log import get_logger
 from ibs.ports.clock import Clock
 from ibs.runtime.actor import Actor, Seat
 from ibs.runtime.mailbox import Message
+from ibs.services.collecting import CollectAll, StartGc, UndoGc, collect, undo
 from ibs.services.taskqueue import TaskQueue
 from ibs.units import format_bytes
+from ibs.wire.gc import GcStart
 
 _log = get_logger("gc")
 
@@ -53,7 +56,7 @@ class Gc(Actor):
     """Cleans up. `chores` are run daily; one that fails is logged and does not keep the others back."""
 
     role: ClassVar[str] = "gc"
-    duty: ClassVar[str] = "ends silent sessions, discards what interrupted backups left behind"
+    duty: ClassVar[str] = "collects garbage, ends silent sessions, discards what interrupted backups left behind"
 
     def __init__(
         self,
@@ -84,6 +87,13 @@ class Gc(Actor):
     async def handle(self, message: Message[Any]) -> Any:
         if isinstance(message, Cleanup):
             return await self._cleanup(message)
+        if isinstance(message, StartGc):
+            return await self._start(message)
+        if isinstance(message, UndoGc):
+            return await self._undo(message)
+        if isinstance(message, CollectAll):
+            await self._collect_all()
+            return None
         if isinstance(message, Expire):
             # In the background: discarding may read every index of a datastore, and messages must not wait for that.
             if not self._expiring and self._background is not None:
@@ -110,6 +120,38 @@ class Gc(Actor):
         task = await self._tasks.start(TaskType.GC, f"{message.store}:cleanup", message.auth_id)
         self._queue.submit(task, work)
         return task.upid
+
+    async def _start(self, message: StartGc) -> str:
+        self._queue.require_room()
+        datastore = await self._datastores.get(message.store)
+        datastore.context.modes.require(Use.GC)
+        subject = f"{message.store}:dry-run" if message.request.dry_run else message.store
+        task = await self._tasks.start(TaskType.GC, subject, message.auth_id)
+        self._queue.submit(task, lambda task: self._collect(task, message.store, message.request))
+        return task.upid
+
+    async def _collect(self, task: Task, store: str, request: GcStart) -> str:
+        return await collect(task, await self._datastores.get(store), request)
+
+    async def _undo(self, message: UndoGc) -> str:
+        self._queue.require_room()
+        datastore = await self._datastores.get(message.store)
+        datastore.context.modes.require(Use.REPAIR)
+        await datastore.gc.trash.require_some()
+        task = await self._tasks.start(TaskType.GC, f"{message.store}:undo", message.auth_id)
+        self._queue.submit(task, lambda task: undo(task, datastore, message.request))
+        return task.upid
+
+    async def _collect_all(self) -> None:
+        """The daily run. A datastore that cannot have one now is left for tomorrow."""
+        for datastore in self._datastores.opened():
+            if datastore.gc.busy or not datastore.context.modes.allows(Use.GC):
+                _log.info("garbage collection was left out", datastore=datastore.name)
+                continue
+            try:
+                await self._start(StartGc(str(ROOT), datastore.name, GcStart()))
+            except IbsError as error:
+                _log.error("garbage collection was not started", datastore=datastore.name, error=error.message)
 
     async def _expire(self) -> None:
         try:

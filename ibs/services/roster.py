@@ -25,6 +25,7 @@ from ibs.runtime.supervisor import Factory, Supervisor
 from ibs.security.access import AccessChecker
 from ibs.services.api import Api, Bound, ServeApi
 from ibs.services.backupjob import backup_job
+from ibs.services.collecting import CollectAll
 from ibs.services.gc import Expire, Gc, Housekeep
 from ibs.services.notify import Notify
 from ibs.services.scheduler import Job, Scheduler
@@ -51,9 +52,9 @@ class Parts:
     access: AccessChecker
     serve_api: ServeApi
     on_listening: Callable[[Bound], None]
-
     daily: Sequence[Callable[[], Awaitable[object]]] = ()
     """Chores of every day, besides the roles' own."""
+
 
 @dataclass(frozen=True)
 class Roster:
@@ -70,8 +71,8 @@ class Roster:
 def seat_roles(supervisor: Supervisor, parts: Parts) -> Roster:
     """Seat all seven roles. Call once, before the supervisor runs."""
     known = KnownSnapshots()
-    _seat(supervisor, Notify, _notify(parts), stop_rank=_LAST)
     parts.datastores.on_move(known.note_moved)
+    _seat(supervisor, Notify, _notify(parts), stop_rank=_LAST)
     worker = _seat(supervisor, Worker, _worker(parts, known))
     verifier = _seat(supervisor, Verifier, _verifier(parts))
     gc = _seat(supervisor, Gc, _gc(parts))
@@ -87,6 +88,7 @@ def timetable(gc: Handle, sync: Handle) -> list[Job]:
         Job("probe-datastores", "*:*:0/30", sync, Probe()),
         Job("reconcile-snapshots", "*:0/10", sync, Reconcile()),
         Job("expire-sessions", "*:*:0/15", gc, Expire()),
+        Job("collect-garbage", "*-*-* 03:30", gc, CollectAll(), catch_up=True),
         Job("housekeeping", "daily", gc, Housekeep(), catch_up=True),
     ]
 

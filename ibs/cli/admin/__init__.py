@@ -6,7 +6,20 @@ from typing import Annotated
 
 import typer
 
-from ibs.cli.admin import access, backup, datastore, login, notification, serve, snapshot, status, task, verify, worker
+from ibs.cli.admin import (
+    access,
+    backup,
+    datastore,
+    gc,
+    login,
+    notification,
+    serve,
+    snapshot,
+    status,
+    task,
+    verify,
+    worker,
+)
 from ibs.cli.common import app, example, main_of
 from ibs.version import PRODUCT, VERSION
 
@@ -41,6 +54,7 @@ root.add_typer(datastore.root)
 root.add_typer(snapshot.root)
 root.add_typer(task.root)
 root.add_typer(verify.root)
+root.add_typer(gc.root)
 root.add_typer(worker.root)
 root.add_typer(backup.root)
 root.add_typer(access.users)

@@ -41,6 +41,16 @@ class GarbageCollector:
         """How far the run under way is; None while there is none."""
         return self._run.meter.now if self._run is not None else None
 
+    @property
+    def paused(self) -> bool:
+        """Whether the run under way is held, or will be before its next step."""
+        return self._run is not None and self._run.pause.on
+
+    @property
+    def busy(self) -> bool:
+        """Whether a run, an undo, or the emptying of the trash is under way."""
+        return bool(self._busy)
+
     async def record(self) -> GcRecord:
         """The last run; and as `running` the one under way, or one that was cut off and not followed by another."""
         found = await self._context.pool.disk(records.read, self._context)

@@ -6,7 +6,7 @@ by the store's own clock. Nothing leaves the trash for good while that clock is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 from ibs.core import limits
@@ -22,9 +22,16 @@ class TrashKeeper:
     def __init__(self, context: StoreContext) -> None:
         self._context = context
 
-    async def list(self) -> list[Trash]:
+    async def list(self) -> Sequence[Trash]:
         """What is in trash, oldest first."""
         return await self._context.pool.disk(self._context.store.trash)
+
+    async def require_some(self) -> Sequence[Trash]:
+        """As `list`; raises NotFoundError when trash is empty."""
+        found = await self.list()
+        if not found:
+            raise NotFoundError(f"the trash of {self._context.name} is empty", hint="there is nothing to undo")
+        return found
 
     def until(self, trash: Trash) -> int | None:
         """When the grace of some trash ends, in seconds of the store's clock; None: when it came is lost."""
@@ -32,9 +39,7 @@ class TrashKeeper:
 
     async def revive(self, *, everything: bool) -> Retired:
         """Bring back the chunks of the last run's trash, or of all. Raises NotFoundError when trash is empty."""
-        found = await self.list()
-        if not found:
-            raise NotFoundError(f"the trash of {self._context.name} is empty", hint="there is nothing to undo")
+        found = await self.require_some()
         done = Retired()
         for trash in found if everything else found[-1:]:
             chunks = self._context.store.trashed(trash.epoch)

@@ -15,6 +15,7 @@ from ibs.runtime.settings import Settings
 from ibs.runtime.stall import StallDetector
 from ibs.services.context import ROLES, Endpoint, ServerContext
 from ibs.wire.datastore import VerifyStart
+from ibs.wire.gc import GcStart, GcUndo
 from ibs.wire.system import BackupRun
 from ibs_tests.unit.services.conftest import House
 from ibs_tests.unit.services.test_roster import seated
@@ -77,14 +78,20 @@ async def test_questions_reach_their_actors(house: House, autojump_clock: MockCl
     async with house.running():
         assert (await context.worker_status()).slots == 3
         assert (await context.set_worker_slots(2)).slots == 2
-        assert len(await context.timetable()) == 4
+        assert len(await context.timetable()) == 5
         assert await context.verify_status() == []
         for upid in (
             await context.start_verify("a@ibs", "s1", VerifyStart()),
             await context.start_cleanup("a@ibs", "s1"),
+            await context.start_gc("a@ibs", "s1", GcStart()),
         ):
             await trio.sleep(1)
             assert (await house.tasks.get(upid)).state == "OK"
+        assert [status.state for status in await context.gc_status("")] == ["idle"]
+        with pytest.raises(NotFoundError):
+            await context.undo_gc("a@ibs", "s1", GcUndo())
+        with pytest.raises(NotFoundError):
+            await context.steer_gc("s1", pause=True)
         with pytest.raises(UsageError):
             await context.start_backup("a@ibs", BackupRun(store="s1", sources=[]))
         await house.catalog.inbox.add(

@@ -64,7 +64,7 @@ async def test_any_role_may_die_without_the_others_noticing(house: House, autoju
             if state.role != role:
                 assert (state.since, state.restarts) == (before[state.role].since, 0)
         assert house.state(role).restarts == 1
-        assert [run.owner for run in await roles.scheduler.ask(Timetable())] == ["sync", "sync", "gc", "gc"]
+        assert [run.owner for run in await roles.scheduler.ask(Timetable())] == ["sync", "sync", "gc", "gc", "gc"]
 
 
 async def test_the_timetable_works_for_a_day(house: House, autojump_clock: MockClock) -> None:
@@ -75,8 +75,8 @@ async def test_the_timetable_works_for_a_day(house: House, autojump_clock: MockC
         runs = {run.name: run for run in await roles.scheduler.ask(Timetable())}
         assert all(run.last is not None for run in runs.values())
         assert all(state.restarts == 0 for state in house.supervisor.states())
-    [row] = await CatalogMemory(house.catalog.timetable).load()
-    assert row.job == "housekeeping"
+    [row] = [row for row in await CatalogMemory(house.catalog.timetable).load() if row.job == "housekeeping"]
+
     assert row.last_run_ns is not None
 
 

@@ -47,6 +47,7 @@ DECIDED_BY_HANDLER: dict[str, Any] = {
     "prune_run": ("Admin",),
     "session_open": ("Datastore.Backup", "Admin"),
     "reader_open": ("Datastore.Reader", "Datastore.Backup", "Admin"),
+    "gc_status": KNOWN,  # filtered
     "task_list": KNOWN,  # filtered
     "task_show": ("Admin",),
     "task_log": ("Admin",),
