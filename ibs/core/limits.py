@@ -261,6 +261,8 @@ MODE_DRAIN_SECONDS = 300
 """How long work under way may go on when a datastore goes into maintenance."""
 MODE_DRAIN_SECONDS_MAX = 86_400
 MODE_END_SECONDS = 30
+REINDEX_PREFIXES = 256
+"""Chunk folders that one step of rebuilding the index looks at."""
 MESSAGE_CHARS_MAX = 4096
 INBOX_ROWS_MAX = 10_000
 TASKS_KEPT_MAX = 50_000

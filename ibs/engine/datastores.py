@@ -56,7 +56,7 @@ class Datastores(ModeKeeper):
     def __init__(self, records: DatastoreRecords, parts: Parts) -> None:
         self._records = records
         self._parts = parts
-        self._clock = parts.clock
+        self._clock, self._pool = parts.clock, parts.pool
         self._entries: dict[str, Entry] = {}
         self._moved: Callable[[str, str, bool], None] = no_one
         self._creating = trio.Lock()

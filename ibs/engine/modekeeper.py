@@ -18,11 +18,14 @@ from ibs.core.events import Severity
 from ibs.core.modes import Maintenance, Quarantine, Release
 from ibs.core.names import format_time
 from ibs.engine import holding
+from ibs.engine import reindex as reindexing
 from ibs.engine.datastore import Datastore
-from ibs.engine.modes import Mode, ModeRecord
+from ibs.engine.modes import Mode, ModeRecord, Use
 from ibs.errors import ConflictError, DatastoreOffline, IbsError, UsageError
 from ibs.ports.catalog import DatastoreRecord
 from ibs.ports.clock import Clock
+from ibs.ports.pool import Pool
+from ibs.storage.local import drop_index
 from ibs.wire.datastore import DatastoreView
 
 OPENING = "it is being opened"
@@ -58,9 +61,13 @@ class ModeKeeper(ABC):
     """The public methods are called from the trio thread only."""
 
     _clock: Clock
+    _pool: Pool
 
     @abstractmethod
     def _entry(self, name: str) -> Entry: ...
+
+    @abstractmethod
+    async def get(self, name: str) -> Datastore: ...
 
     @abstractmethod
     async def _open(self, entry: Entry, *, even_in_maintenance: bool = False) -> None: ...
@@ -166,6 +173,49 @@ class ModeKeeper(ABC):
                 await self._close_for_maintenance(entry)
         done = "nothing was interrupted" if in_time else f"interrupted after {seconds:.0f} s: {', '.join(left)}"
         return f"datastore {name} is {wanted.mode.value} for maintenance; {done}"
+
+    async def reindex(
+        self, name: str, tell: Callable[[str], None], progress: reindexing.Progress
+    ) -> reindexing.Rebuilt:
+        """Rebuild what is derived from the store: the chunk index, and what is remembered of snapshots.
+
+        Online; only where the index file itself is damaged the datastore is closed, and opened with a new one; also
+        one that could not be opened for that. Raises NotFoundError, DatastoreOffline and what `reindex_online` does.
+        Harmless to be stopped at any point.
+        """
+        entry = self._entry(name)
+        if entry.datastore is None and entry.mode is not Mode.OFFLINE and entry.reason != OPENING:
+            tell(f"the datastore is offline ({entry.reason}): its chunk index is made anew from the chunks")
+            async with entry.lock:
+                if entry.datastore is None:
+                    await self._drop_index(entry)
+        datastore = await self.get(name)
+        datastore.context.modes.require(Use.REPAIR)
+        damage = await datastore.context.pool.disk(datastore.store.index_damage)
+        if damage:
+            tell(f"the chunk index is damaged ({damage[:200]}): it is made anew from the chunks")
+            await self._make_index_anew(entry, datastore)
+            datastore = await self.get(name)
+        return await reindexing.reindex_online(datastore, progress)
+
+    async def _make_index_anew(self, entry: Entry, datastore: Datastore) -> None:
+        """Close the store, drop the index, open it again. Sessions are interrupted and can be resumed."""
+        record = entry.record
+        async with entry.lock:
+            if entry.datastore is not datastore:
+                return  # it was closed and opened meanwhile, which made the index anew
+            with trio.CancelScope(shield=True):
+                entry.datastore, entry.reason = None, OPENING
+                await datastore.close(f"the index of datastore {record.name} is rebuilt", clean=False)
+                await self._drop_index(entry)
+
+    async def _drop_index(self, entry: Entry) -> None:
+        """Without its index, opening rebuilds it. The caller holds the entry's lock; the store is closed."""
+        record = entry.record
+        try:
+            await self._pool.disk(drop_index, record.path, record.uuid, record.name)
+        finally:
+            await self._open(entry)
 
     async def _close_for_maintenance(self, entry: Entry) -> None:
         """Let go of the store, so that its file system can be unmounted. The caller holds the entry's lock."""

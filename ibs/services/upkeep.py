@@ -12,11 +12,12 @@ from collections.abc import Awaitable, Callable
 from ibs.core import limits
 from ibs.core.tasks import TaskType
 from ibs.engine.datastores import Datastores
-from ibs.engine.modes import Mode
+from ibs.engine.modes import Mode, Use
 from ibs.engine.task import Task
 from ibs.engine.tasks import TaskRegistry
 from ibs.errors import UsageError
 from ibs.wire.datastore import MaintenanceRequest
+from ibs.wire.session import StageFigures
 
 Spawn = Callable[[Callable[[], Awaitable[object]]], None]
 """Run this in the background, for as long as the server lives."""
@@ -55,6 +56,29 @@ class Upkeep:
             return done
 
         return await self._start(TaskType.MAINTENANCE, f"{store}:{request.mode}", auth_id, work)
+
+    async def reindex(self, store: str, auth_id: str) -> str:
+        """Rebuild the chunk index and the view of snapshots from the store alone; the answer is the task's UPID.
+
+        Raises NotFoundError, DatastoreOffline, UnderMaintenance.
+        """
+        view = await self._datastores.view(store)
+        if view.status != "offline":  # one that cannot be opened may be just what its new index cures
+            (await self._datastores.get(store)).context.modes.require(Use.REPAIR)
+
+        async def work(task: Task) -> str:
+            def progress(done: int, total: int) -> None:
+                task.progress(stages={"index": StageFigures(items=done, bytes=0)}, files=done)
+                if done * 10 // total != (done - limits.REINDEX_PREFIXES) * 10 // total:
+                    task.log("info", f"{done} of {total} chunk folders compared with the index")
+
+            done = await self._datastores.reindex(store, lambda text: task.log("info", text), progress)
+            for problem in done.damaged[: limits.VERIFY_BAD_CHUNKS_LISTED]:
+                task.warn(problem)
+            task.log("info", done.text)
+            return done.text
+
+        return await self._start(TaskType.REPAIR, f"{store}:reindex", auth_id, work)
 
     async def _start(
         self, kind: TaskType, subject: str, auth_id: str, work: Callable[[Task], Awaitable[str | None]]

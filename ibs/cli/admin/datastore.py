@@ -254,6 +254,24 @@ def maintenance(
     end(run(work, output))
 
 
+@root.command("reindex", epilog=example("ironcore-backup datastore reindex ibs-primary"))
+def reindex(
+    store: StoreArgument,
+    detach: Annotated[bool, typer.Option(help="Print the UPID and return.")] = False,
+    server: ServerOption = None,
+    state_dir: StateDirOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Rebuild the chunk index and what is known of snapshots from the store alone. Backups and restores go on."""
+
+    async def work() -> int:
+        async with administrator(server, state_dir) as api:
+            started = await api.post(f"/datastores/{store}/reindex", TaskStarted)
+            return await follow_task(api, started.upid, output, detach=detach)
+
+    end(run(work, output))
+
+
 @root.command("remove", epilog=example("ironcore-backup datastore remove ibs-old"))
 def remove(
     store: StoreArgument,

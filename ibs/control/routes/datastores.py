@@ -127,6 +127,17 @@ async def datastore_maintenance(call: Call) -> TaskStarted:
     return TaskStarted(upid=upid)
 
 
+@routes.route(
+    "POST",
+    "/datastores/{store}/reindex",
+    access=needs(Privilege.DATASTORE_MODIFY, "/datastore/{store}"),
+    answer=TaskStarted,
+)
+async def datastore_reindex(call: Call) -> TaskStarted:
+    """Rebuild the chunk index and the view of snapshots from the store alone."""
+    return TaskStarted(upid=await call.context.upkeep.reindex(call.path["store"], call.principal.auth_id))
+
+
 def _sees_all(call: Call, namespace: str) -> bool:
     path = datastore_path(call.path["store"], namespace)
     access = call.context.access

@@ -16,6 +16,7 @@ Importable by `engine` and `app`; imports `core`, `ports` and `errors` only. One
     records     small records beside the identity
     inspect     checking many chunks
     trash       what garbage collection retired               revive      taking it back
+    reindex     the index set right, online
     files       small file work by descriptor                     trouble     translation of errors
 """
 
@@ -26,6 +27,7 @@ from ibs.storage.local.layout import group_folder, parse_folder, snapshot_folder
 from ibs.storage.local.mode import peek_mode
 from ibs.storage.local.opening import Options, Recovered
 from ibs.storage.local.probe import Check, Expected, contains_store, find_store_above, probe_path
+from ibs.storage.local.reindex import Reindexed, drop_index
 from ibs.storage.local.snapshots import SnapshotFiles, Stamp
 from ibs.storage.local.store import LocalStore
 from ibs.storage.local.workfolder import WorkArea, WorkFolder
@@ -37,11 +39,13 @@ __all__ = [
     "LocalStore",
     "Options",
     "Recovered",
+    "Reindexed",
     "SnapshotFiles",
     "Stamp",
     "WorkArea",
     "WorkFolder",
     "contains_store",
+    "drop_index",
     "find_store_above",
     "group_folder",
     "parse_folder",

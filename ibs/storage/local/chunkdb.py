@@ -189,6 +189,15 @@ class ChunkDb:
         with self._lock:
             return str(self._db.execute("PRAGMA database_list").fetchone()[2])
 
+    def damage(self) -> str:
+        """What SQLite finds wrong with the file; empty when nothing."""
+        with self._lock:
+            try:
+                found = [str(row[0]) for row in self._db.execute("PRAGMA quick_check(3)")]
+            except sqlite3.DatabaseError as error:
+                return str(error)
+        return "" if found == ["ok"] else "; ".join(found)
+
     # --- generation and domains ---
 
     @property

@@ -158,6 +158,10 @@ class Reader:
                 take_back(self.held, self.ledger, address)
             self._put_aside(address, self.ledger.received(address))
 
+    def put_aside(self, address: Address) -> None:
+        """Mark a promoted chunk bad and rename its file. The caller holds its shard lock."""
+        self._put_aside(address, None)
+
     def mark_suspect(self, address: Address) -> None:
         """See ChunkStore.mark_suspect."""
         with self.held.writing("marking a chunk"), self.held.shards.holding([address.id]):

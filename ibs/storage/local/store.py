@@ -33,6 +33,7 @@ from ibs.storage.local.publish import Publisher
 from ibs.storage.local.reader import Reader
 from ibs.storage.local.receive import Receiver
 from ibs.storage.local.records import StoreRecords
+from ibs.storage.local.reindex import Reindexed, Reindexer
 from ibs.storage.local.snapshots import SnapshotFiles
 from ibs.storage.local.space import measure
 from ibs.storage.local.trash import TrashCan
@@ -70,6 +71,7 @@ class LocalStore:
         self._reader = Reader(held, ledger)
         self._discarder = Discarder(held, ledger)
         self._inspector = Inspector(held, ledger, opened.db, self._reader)
+        self._reindexer = Reindexer(held, ledger, opened.db, self._reader)
         self._trash = TrashCan(held, ledger, opened.db, self.check_owner)
         self._publisher = Publisher(held, self._barrier, self.check_owner)
         self.snapshots = SnapshotFiles(held, self.check_owner)
@@ -207,6 +209,15 @@ class LocalStore:
     def proven(self, addresses: Sequence[Address], since: int) -> list[int | None]:
         """See Inspector.proven: which need not be read again, and since when."""
         return self._inspector.proven(addresses, since)
+
+    def index_damage(self) -> str:
+        """See Reindexer.damage."""
+        return self._reindexer.damage()
+
+    def reindex(self, first: int, last: int) -> Reindexed:
+        """See Reindexer.reindex: prefixes 0 to 65,536."""
+        self.check_owner()
+        return self._reindexer.reindex(first, last)
 
     def record_verified(self, addresses: Sequence[Address], when: int) -> None:
         """See ChunkStore.record_verified."""

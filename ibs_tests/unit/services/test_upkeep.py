@@ -8,6 +8,7 @@ import trio
 from ibs.errors import DatastoreOffline, UsageError
 from ibs.services.upkeep import Upkeep
 from ibs.wire.datastore import MaintenanceRequest
+from ibs_tests.support.engine import backup
 from ibs_tests.unit.services.conftest import House
 
 WHO = "root@ibs"
@@ -38,3 +39,13 @@ async def test_a_wrong_request_starts_no_task(house: House, request_: Maintenanc
         with pytest.raises(UsageError):
             await Upkeep(house.datastores, house.tasks, spawn=nursery.start_soon).maintain("s1", WHO, request_)
     assert await house.tasks.list() == []
+
+
+async def test_reindex_is_a_task_with_progress(house: House) -> None:
+    store = await house.make_store()
+    await backup(store, {"etc.tree": [b"one", b"two"]})
+    async with trio.open_nursery() as nursery:
+        upid = await Upkeep(house.datastores, house.tasks, spawn=nursery.start_soon).reindex("s1", WHO)
+    task = await house.tasks.get(upid)
+    assert (task.state, task.type, task.files) == ("OK", "repair", 65_536)
+    assert "2 chunk files looked at: nothing to set right; 1 snapshots read, 0 damaged" in await house.log(upid)

@@ -110,3 +110,9 @@ def test_maintenance_prints_its_task(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert (done.exit_code, done.output.strip()) == (0, "UPID:x")
     assert api.asked[0][2] == MaintenanceRequest(mode="offline", drain_seconds=5)
     assert invoke(root, "datastore", "maintenance", "main", "closed").exit_code == 2
+
+
+def test_reindex_prints_its_task(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    api = install(monkeypatch, tmp_path)
+    api.answers["POST", "/datastores/main/reindex"] = TaskStarted(upid="UPID:x")
+    assert invoke(root, "datastore", "reindex", "main", "--detach").output.strip() == "UPID:x"

@@ -36,6 +36,8 @@ async def test_modes_of_a_datastore(ask: Any, context: FakeContext) -> None:
     assert (await ask("POST", "/datastores/main/maintenance", json={"mode": "offline"})).json()["upid"]
     assert context.asked[-1][0] == "maintain"
     assert context.asked[-1][3] == MaintenanceRequest(mode="offline")
+    assert (await ask("POST", "/datastores/main/reindex")).json()["upid"]
+    assert context.asked[-1][:2] == ("reindex", "main")
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", ".hidden", "-x", "x" * 65, "a b", "ü", "a\0"])
