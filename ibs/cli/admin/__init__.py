@@ -9,10 +9,15 @@ import typer
 from ibs.cli.admin import (
     access,
     backup,
+    clock,
     datastore,
     gc,
     login,
+    namespace,
     notification,
+    prune,
+    recyclebin,
+    retention,
     serve,
     snapshot,
     status,
@@ -51,7 +56,13 @@ root.command("status", epilog=example("ironcore-backup status --services"))(stat
 root.command("login", epilog=example("ironcore-backup login backup.example:8007"))(login.login)
 root.command("logout", epilog=example("ironcore-backup logout backup.example:8007"))(login.logout)
 root.add_typer(datastore.root)
+datastore.root.add_typer(clock.root)
+root.add_typer(namespace.root)
+root.add_typer(namespace.groups)
 root.add_typer(snapshot.root)
+root.add_typer(recyclebin.root)
+root.add_typer(retention.root)
+root.add_typer(prune.root)
 root.add_typer(task.root)
 root.add_typer(verify.root)
 root.add_typer(gc.root)

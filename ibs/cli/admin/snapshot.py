@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ibs.cli.admin import recyclebin
 from ibs.cli.admin.datastore import StoreArgument
-from ibs.cli.columns import SNAPSHOT_COLUMNS
+from ibs.cli.columns import SNAPSHOT_COLUMNS, snapshot_facts
 from ibs.cli.common import ServerOption, StateDirOption, administrator, app, example, run
-from ibs.cli.output import Output, OutputOption, print_rows
+from ibs.cli.output import Output, OutputOption, print_facts, print_json, print_rows, say
 from ibs.wire.datastore import SnapshotView
+from ibs.wire.lifecycle import BinView, SnapshotChange, SnapshotForget
 
 root = app("snapshot", "Snapshots in a datastore.")
+
+SnapshotArgument = Annotated[
+    str, typer.Argument(metavar="SNAPSHOT", help="[ns:a/b/]host/web01/2026-11-22T19:00:00Z; its newest without a time.")
+]
 
 
 @root.command("list", epilog=example("ironcore-backup snapshot list ibs-primary"))
@@ -34,6 +41,102 @@ def list_(
     print_rows(run(work, output), SNAPSHOT_COLUMNS, output, empty="no snapshots")
 
 
-@root.callback()
-def _snapshot() -> None:
-    """Keeps `list` a subcommand although it is the only one."""
+@root.command("show", epilog=example("ironcore-backup snapshot show ibs-primary host/web01"))
+def show(
+    store: StoreArgument,
+    snapshot: SnapshotArgument,
+    server: ServerOption = None,
+    state_dir: StateDirOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Show one snapshot: archives, sizes, owner, signature, verification, notes."""
+
+    async def work() -> SnapshotView:
+        async with administrator(server, state_dir) as api:
+            return await api.get(f"/datastores/{store}/snapshot", SnapshotView, params={"name": snapshot})
+
+    found = run(work, output)
+    print_facts(found, snapshot_facts(found), output)
+
+
+def _change(
+    store: str, body: SnapshotChange, done: str, server: str | None, state_dir: Path | None, output: Output
+) -> None:
+    async def work() -> SnapshotView:
+        async with administrator(server, state_dir) as api:
+            return await api.post(f"/datastores/{store}/snapshot", SnapshotView, body)
+
+    changed = run(work, output)
+    if output is Output.JSON:
+        print_json(changed)
+    say(f"snapshot {changed.snapshot} {done}", output)
+
+
+@root.command("notes", epilog=example('ironcore-backup snapshot notes ibs-primary host/web01 "before the upgrade"'))
+def notes(
+    store: StoreArgument,
+    snapshot: SnapshotArgument,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What to remember; empty takes the notes away.")],
+    server: ServerOption = None,
+    state_dir: StateDirOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Set a snapshot's notes."""
+    _change(store, SnapshotChange(snapshot=snapshot, notes=text), "has its notes", server, state_dir, output)
+
+
+@root.command("protect", epilog=example("ironcore-backup snapshot protect ibs-primary host/web01/2026-11-22T19:00:00Z"))
+def protect(
+    store: StoreArgument,
+    snapshot: SnapshotArgument,
+    server: ServerOption = None,
+    state_dir: StateDirOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Protect a snapshot: it is neither pruned nor can it be forgotten."""
+    _change(store, SnapshotChange(snapshot=snapshot, protected=True), "is protected", server, state_dir, output)
+
+
+@root.command(
+    "unprotect", epilog=example("ironcore-backup snapshot unprotect ibs-primary host/web01/2026-11-22T19:00:00Z")
+)
+def unprotect(
+    store: StoreArgument,
+    snapshot: SnapshotArgument,
+    server: ServerOption = None,
+    state_dir: StateDirOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Take the protection of a snapshot away."""
+    body = SnapshotChange(snapshot=snapshot, protected=False)
+    _change(store, body, "is not protected any more", server, state_dir, output)
+
+
+@root.command("forget", epilog=example("ironcore-backup snapshot forget ibs-primary host/web01/2026-11-22T19:00:00Z"))
+def forget(
+    store: StoreArgument,
+    snapshot: Annotated[
+        str, typer.Argument(metavar="SNAPSHOT", help="With its time, and its namespace if it has one.")
+    ],
+    why: Annotated[str, typer.Option(help="Why, for those who look into the bin.")] = "",
+    server: ServerOption = None,
+    state_dir: StateDirOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Move a snapshot to the bin, for 7 days. Back with: ironcore-backup bin undo."""
+
+    async def work() -> BinView:
+        async with administrator(server, state_dir) as api:
+            body = SnapshotForget(snapshot=snapshot, why=why)
+            return await api.post(f"/datastores/{store}/snapshot/forget", BinView, body)
+
+    gone = run(work, output)
+    if output is Output.JSON:
+        print_json(gone)
+    say(f"snapshot {gone.snapshot} is in the bin until {gone.due}", output)
+    say(f"take it back: ironcore-backup bin undo {store} {gone.snapshot}", output)
+
+
+root.command("undo", epilog=example("ironcore-backup snapshot undo ibs-primary host/web01/2026-11-22T19:00:00Z"))(
+    recyclebin.undo
+)

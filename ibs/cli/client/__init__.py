@@ -43,6 +43,8 @@ _COMMANDS: Final[Mapping[str, _Command]] = {
     "diff": _Command("diff", "diff", "diff host/web01 etc.tree --path /etc"),
     "benchmark": _Command("benchmark", "benchmark", "benchmark --size 512MiB"),
     "snapshot": _Command("snapshot", "root"),
+    "bin": _Command("lifecycle", "bins"),
+    "prune": _Command("lifecycle", "prunes"),
 }
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ibs.cli.client import lifecycle
 from ibs.cli.client.connection import (
     ArchiveArgument,
     NamespaceOption,
@@ -15,15 +16,14 @@ from ibs.cli.client.connection import (
     snapshot_name,
 )
 from ibs.cli.client.entries import ENTRY_COLUMNS, entry_row
-from ibs.cli.columns import SNAPSHOT_COLUMNS
+from ibs.cli.columns import SNAPSHOT_COLUMNS, snapshot_facts
 from ibs.cli.common import app, example, run
-from ibs.cli.output import Output, OutputOption, print_facts, print_rows, state_text
+from ibs.cli.output import Output, OutputOption, print_facts, print_rows
 from ibs.client.restore.view import archive_path, list_entries, open_tree
 from ibs.client.transport import HttpRestoreTransport
 from ibs.core.names import Group
 from ibs.runtime.clock import SystemClock
 from ibs.runtime.pool import ThreadPool
-from ibs.units import format_bytes, format_count
 from ibs.wire.datastore import SnapshotView
 
 root = app("snapshot", "Snapshots: what was backed up, and what is in it.")
@@ -61,20 +61,7 @@ def show(
             return await found.api.get(f"/datastores/{found.store}/snapshot", SnapshotView, params=params)
 
     found = run(work, output)
-    facts = [
-        ("Snapshot", found.snapshot),
-        ("Owner", found.owner),
-        ("Size", format_bytes(found.plain_bytes)),
-        ("Warnings", str(found.warnings)),
-        ("Signed by", found.signed_by),
-        ("Verified", state_text(found.verify) if found.verify else "never"),
-        ("Protected", "yes" if found.protected else "no"),
-    ]
-    for archive in found.archives:
-        key = f", key {archive.key_fingerprint[:23]}" if archive.key_fingerprint else ""
-        size = f"{format_bytes(archive.plain_bytes)} in {format_count(archive.chunks)} chunks{key}"
-        facts.append((f"  {archive.name}", size))
-    print_facts(found, facts, output)
+    print_facts(found, snapshot_facts(found), output)
 
 
 @root.command("files", epilog=example("ironcore-backup-client snapshot files host/web01 etc.tree nginx"))
@@ -98,3 +85,6 @@ def files(
                 return [entry_row(entry) async for entry in list_entries(tree, archive_path(path), recursive=recursive)]
 
     print_rows(run(work, output), ENTRY_COLUMNS, output, empty="the folder is empty")
+
+
+lifecycle.add_to(root)

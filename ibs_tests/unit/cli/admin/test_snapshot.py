@@ -9,6 +9,7 @@ import pytest
 from ibs.cli.admin import root
 from ibs.wire.datastore import ArchiveView, SnapshotView
 from ibs_tests.support.fakeapi import install, invoke
+from ibs_tests.unit.cli.admin.test_recyclebin import ENTRY
 
 VIEW = SnapshotView(
     snapshot="host/a/2026-11-22T19:00:00Z",
@@ -30,3 +31,27 @@ def test_list(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for words in ("host/a/2026-11-22T19:00:00Z", "3.0 GiB", "etc.tree", "never", "a@ibs!t"):
         assert words in shown
     assert api.asked[0][2] == {"namespace": "x/y", "group": "host/a"}
+
+
+def test_show_notes_and_protection(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    api = install(monkeypatch, tmp_path)
+    api.answers["GET", "/datastores/main/snapshot"] = VIEW
+    api.answers["POST", "/datastores/main/snapshot"] = VIEW
+    assert "Protected" in invoke(root, "snapshot", "show", "main", VIEW.snapshot).output
+    assert "has its notes" in invoke(root, "snapshot", "notes", "main", VIEW.snapshot, "before").output
+    assert "is protected" in invoke(root, "snapshot", "protect", "main", VIEW.snapshot).output
+    assert "not protected any more" in invoke(root, "snapshot", "unprotect", "main", VIEW.snapshot).output
+    assert [(asked[2].notes, asked[2].protected) for asked in api.asked[1:]] == [
+        ("before", None),
+        (None, True),
+        (None, False),
+    ]
+
+
+def test_forget_says_until_when_and_how_to_undo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    api = install(monkeypatch, tmp_path)
+    api.answers["POST", "/datastores/main/snapshot/forget"] = ENTRY
+    shown = invoke(root, "snapshot", "forget", "main", VIEW.snapshot, "--why", "test").output
+    assert f"is in the bin until {ENTRY.due}" in shown
+    assert "ironcore-backup bin undo main" in shown
+    assert api.asked[0][2].why == "test"
