@@ -79,8 +79,8 @@ HTTP_LINGER_BYTES_MAX = 16 * MIB
 BODY_STALL_SECONDS_MAX = 60
 BODY_BYTES_PER_SECOND_MIN = 4 * KIB
 """A request body may take BODY_STALL_SECONDS_MAX longer than this rate needs."""
-SEND_PIECE_BYTES = 256 * KIB
-SEND_PIECE_SECONDS_MAX = 60
+SEND_PIECE_BYTES = 512 * KIB
+SEND_PIECE_SECONDS_MAX = 120
 """A peer that takes less than one piece in this time is cut off."""
 FETCH_HELD_BYTES = 8 * MIB
 """So much of an HTTP download is read before it begins, so that what is wrong with it can still be told."""
