@@ -31,6 +31,13 @@ POINTS = [
     *[f"publish.manifest.done:{n}" for n in (1, 2, 4)],
     *[f"discard.row:{n}" for n in (1, 3)],
     *[f"discard.file:{n}" for n in (1, 3)],
+    *[f"retire.row:{n}" for n in (1, 2)],
+    "retire.free:1",
+    *[f"retire.file:{n}" for n in (1, 3, 5)],
+    *[f"revive.file:{n}" for n in (1, 2)],
+    *[f"revive.row:{n}" for n in (1, 2)],
+    "reclaim.row:1",
+    *[f"reclaim.file:{n}" for n in (1, 3)],
     "remove.manifest:1",
     "remove.files:1",
 ]
@@ -67,7 +74,8 @@ def check_promises(box: StoreBox, store: LocalStore, said: list[dict[str, Any]])
         if line["what"] == "removed":
             assert not (box.path / "ns" / folder_of(line["round"])).exists()
     for info in store.iterate():
-        assert info.state is ChunkState.DURABLE
+        assert info.state in (ChunkState.DURABLE, ChunkState.RETIRED)
+        store.get_range(info.address, 0, 1)  # raises when there is no file; a retired one comes back by it
         store.get(info.address)  # raises when torn
     for round_ in range(ROUNDS * 2):
         folder = box.path / "ns" / folder_of(round_)

@@ -12,11 +12,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ibs.storage.local import LocalStore
 from ibs.storage.wrap.faults import hook_from_environment
 from ibs_tests.support.stores import StoreBox, make_blob, publish
 
 ROUNDS = 3
 CHUNKS_A_ROUND = 6
+GARBAGE = 100_000
+"""Numbers of chunks that no snapshot names."""
 
 
 def say(what: str, **fields: Any) -> None:
@@ -61,11 +64,36 @@ def work(path: Path, first: int) -> None:
         say("will discard", n=numbers[-1])
         store.discard([make_blob(numbers[-1])[0]])
         say("discarded", n=numbers[-1])
+    collect(store, first)
     say("will remove", round=first)
     store.snapshots.remove(folder_of(first))
     say("removed", round=first)
     store.close()
     say("closed")
+
+
+def collect(store: LocalStore, first: int) -> None:
+    """Garbage that nobody names: retired, one of it revived, one put again, the rest reclaimed or deleted at once."""
+    garbage = [GARBAGE + first * 10 + n for n in range(6)]
+    for n in garbage:
+        store.put(*make_blob(n))
+    store.barrier()
+    addresses = [make_blob(n)[0] for n in garbage]
+    epoch = store.raise_epoch()
+    say("will discard", n=garbage[5])
+    store.retire(addresses[5:], epoch, since=0, keep=False)
+    say("discarded", n=garbage[5])
+    store.retire(addresses[:5], epoch, since=0)
+    store.revive(addresses[:1])
+    store.put(*make_blob(garbage[1]))
+    store.barrier()
+    for n in garbage[:2]:
+        say("durable", since=n, upto=n)
+    for n in garbage[2:5]:
+        say("will discard", n=n)
+    store.reclaim(epoch)
+    for n in garbage[2:5]:
+        say("discarded", n=n)
 
 
 if __name__ == "__main__":

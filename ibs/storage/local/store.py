@@ -241,6 +241,7 @@ class LocalStore:
             held.reserve.retrying(lambda: ownership.write_generation(held.folders.meta, raised))
             held.epoch = raised.generation
             held.reserve.retrying(lambda: self._ledger.raise_epoch(raised.generation))
+            self._trash.tidy()
             return raised.generation
 
     def scan(self, first: bytes, last: bytes, epoch: int) -> Iterator[ChunkRows]:

@@ -149,7 +149,7 @@ class TrashCan:
                 for row in self.ledger.retired(batch):
                     if take_back(self.held, self.ledger, row.address) is not None:
                         done += Retired(chunks=1, bytes=row.stored_bytes)
-        self._tidy()
+        self.tidy()
         return done
 
     def reclaim(self, epoch: int, *, limit: int | None) -> Retired:
@@ -165,7 +165,7 @@ class TrashCan:
                 break
             with self.held.writing("emptying trash"), self.held.shards.holding([address.id for address in batch]):
                 done += self._reclaim(batch, epoch)
-        self._tidy()
+        self.tidy()
         self.held.room.forget()
         self.held.reserve.fill()
         return done
@@ -219,8 +219,8 @@ class TrashCan:
                 return None
         return self._since[epoch]
 
-    def _tidy(self) -> None:
-        """Remove folders of epochs that have nothing in trash any more. Best effort."""
+    def tidy(self) -> None:
+        """Remove folders of earlier epochs that have nothing in trash any more."""
         with self.held.writing("tidying trash"):
             used = {epoch for epoch, _, _ in self.db.trash()}
             try:
