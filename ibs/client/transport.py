@@ -164,7 +164,7 @@ class HttpBackupTransport:
         await self._api.delete(self._session, params={"reason": reason[: limits.MESSAGE_CHARS_MAX]})
 
     async def discard(self, reason: str) -> None:
-        """Give the session up for good: the server removes soon what it delivered. Raises as `abort` does."""
+        """See the port."""
         await self._api.delete(self._session, params={"reason": reason[: limits.MESSAGE_CHARS_MAX], "discard": 1})
 
 

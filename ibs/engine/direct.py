@@ -92,6 +92,9 @@ class DirectBackupTransport:
     async def abort(self, reason: str) -> None:
         await self.session.abort(reason)
 
+    async def discard(self, reason: str) -> None:
+        await self.session.abort(reason, discard=True)
+
 
 class DirectRestoreTransport:
     """One reader of the identity `auth_id`. Implements RestoreTransport."""

@@ -80,6 +80,10 @@ class BackupTransport(Protocol):
         """Give the session up; what was delivered is kept for a resumption."""
         ...
 
+    async def discard(self, reason: str) -> None:
+        """Give the session up for good: the server removes soon what only it delivered."""
+        ...
+
 
 class RestoreTransport(Protocol):
     """Read one snapshot under a read lease."""

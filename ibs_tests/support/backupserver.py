@@ -306,3 +306,7 @@ class MemoryTransport:
         await self._called("abort", reason)
         self.aborted = reason
         self.server.resumable |= set(self.sent)
+
+    async def discard(self, reason: str) -> None:
+        await self._called("discard", reason)
+        self.aborted = reason

@@ -59,6 +59,9 @@ def backup(
         str | None, typer.Option(metavar="N%", help="Share of the chunks called unchanged to read and compare.")
     ] = None,
     level: Annotated[int, typer.Option(min=1, max=19, help="zstd level: 1 is fast, 19 small.")] = 2,
+    discard_if_full: Annotated[
+        bool, typer.Option(help="When the datastore is full, free what was sent; by default it waits for the next try.")
+    ] = False,
     dry_run_only: Annotated[bool, typer.Option("--dry-run", help="Say what would be backed up; send nothing.")] = False,
     repository: RepositoryOption = None,
     output: OutputOption = Output.TEXT,
@@ -86,6 +89,7 @@ def backup(
                 level=level,
                 reread=reread,
                 reread_every=reread_every,
+                discard_if_full=discard_if_full,
                 changes=Changes.parse(
                     changed or (),
                     changed_since,

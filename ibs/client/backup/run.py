@@ -32,7 +32,7 @@ from ibs.core.index import IdLookup
 from ibs.core.manifest import Manifest, ManifestArchive, ManifestBlob
 from ibs.core.names import archive_kind, format_time
 from ibs.core.tree import Kind
-from ibs.errors import FailedError, FormatError, IbsError, SessionLost, SourceUnreadable, UsageError
+from ibs.errors import FailedError, FormatError, IbsError, NoSpace, SessionLost, SourceUnreadable, UsageError
 from ibs.ports.clock import Clock
 from ibs.ports.pool import Pool
 from ibs.ports.transport import BackupTransport
@@ -426,8 +426,11 @@ class _Run:
             return
         text = str(cause) if isinstance(cause, IbsError) else "cancelled" if _cancelled(cause) else "client failed"
         with trio.move_on_after(limits.BACKUP_ABORT_SECONDS, shield=True):
+            give_up = self._engine.transport.abort
+            if isinstance(cause, NoSpace) and self._plan.discard_if_full:
+                give_up = self._engine.transport.discard
             try:
-                await self._engine.transport.abort(self._safe(text))
+                await give_up(self._safe(text))
             except IbsError:
                 return
 

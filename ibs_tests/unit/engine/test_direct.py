@@ -85,6 +85,18 @@ async def test_the_base_and_resumption_through_the_transport(datastore: Datastor
         await second.append("etc.tree", 0, helper.records("etc.tree", [b"never sent"]))
 
 
+async def test_what_is_discarded_is_not_offered_again(datastore: Datastore) -> None:
+    first = DirectBackupTransport(Desk(datastore).get, OWNER)
+    await first.open(REQUEST)
+    helper = Writer(first.session)
+    await first.send([helper.blob(b"new")])
+    await first.discard("the datastore is full")
+    await datastore.expire()
+    assert list(datastore.store.iterate()) == []
+    second = DirectBackupTransport(Desk(datastore).get, OWNER)
+    assert (await second.open(REQUEST)).resumed_chunks == 0
+
+
 async def test_order_of_use(datastore: Datastore) -> None:
     desk = Desk(datastore)
     writer, reader = DirectBackupTransport(desk.get, OWNER), DirectRestoreTransport(desk.get, OWNER, everything=True)

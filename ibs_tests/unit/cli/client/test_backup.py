@@ -87,11 +87,19 @@ def test_options_become_the_plan(api: FakeApi, monkeypatch: pytest.MonkeyPatch) 
 def test_maps_of_changes_become_the_plan(api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
     backups = install_backups(monkeypatch, replace(DONE, remarks=("d.img: the map of changes is not used: why",)))
     options = ("--backup-id", "me", "--changed", "d.img=/run/m=1.json", "--changed-since", "2026-11-22T19:00:00Z")
-    more = ("--changed-format", "qemu-bitmap", "--verify-unchanged", "2.5 %", "--reread-every", "0")
+    more = (
+        "--changed-format",
+        "qemu-bitmap",
+        "--verify-unchanged",
+        "2.5 %",
+        "--reread-every",
+        "0",
+        "--discard-if-full",
+    )
     done = invoke(root, "backup", "d.img:/dev/sda", *options, *more)
     assert done.exit_code == 0, done.output
     plan = backups.plans[0]
-    assert plan.reread_every == 0
+    assert (plan.reread_every, plan.discard_if_full) == (0, True)
     assert plan.changes == Changes(
         maps=(("d.img", "/run/m=1.json"),),
         snapshot=SnapshotName.parse("host/me/2026-11-22T19:00:00Z"),

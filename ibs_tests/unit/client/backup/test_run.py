@@ -231,6 +231,27 @@ async def test_what_an_interrupted_session_delivered_is_not_sent_again(tmp_path:
     assert differences(server, tree) == []
 
 
+@pytest.mark.parametrize("failure", [NoSpace("datastore main", "space"), FailedError("another reason")], ids=str)
+@pytest.mark.parametrize("wanted", [True, False])
+async def test_a_full_datastore_is_given_its_room_back_when_asked_for(
+    tmp_path: Path, failure: FailedError, wanted: bool
+) -> None:
+    (tmp_path / "large").write_bytes(os.urandom(30_000_000))
+    server = MemoryServer()
+    discarded: list[str] = []
+
+    def full(*_: object) -> None:
+        if broken.bodies >= 2:
+            raise failure
+
+    broken = server.transport(send=full, discard=discarded.append)
+    with pytest.raises(FailedError):
+        await back_up(server, tmp_path, transport=broken, discard_if_full=wanted)
+    assert broken.aborted
+    assert bool(discarded) == (wanted and isinstance(failure, NoSpace))
+    assert bool(server.resumable) != bool(discarded)
+
+
 @pytest.mark.parametrize("call", ["open", "send", "append", "close_archive", "report", "commit", "base_index"])
 async def test_the_first_failure_is_told_and_nothing_is_left(tmp_path: Path, call: str) -> None:
     tree = tmp_path / "tree"
