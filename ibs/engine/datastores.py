@@ -6,10 +6,11 @@ is given out only while its store is open; whatever changes about one goes throu
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import trio
 
@@ -27,7 +28,7 @@ from ibs.errors import BusyError, ConflictError, DatastoreOffline, IbsError, Not
 from ibs.ports.catalog import DatastoreRecord, DatastoreRecords, KeyRegistry, no_keys
 from ibs.ports.clock import Clock
 from ibs.ports.pool import Pool
-from ibs.storage.local import Check, Expected, LocalStore, Options, probe_path
+from ibs.storage.local import Check, Expected, LocalStore, Options, find_existing, probe_path
 from ibs.wire.datastore import DatastoreStats, DatastoreView, ProbeCheck, ProbeResult
 
 Views = list[DatastoreView]
@@ -89,7 +90,7 @@ class Datastores(ModeKeeper):
                     text = f"datastore {entry.record.name} is offline: {entry.reason}"[:1000]
                     self._tell(entry, Severity.CRITICAL, "datastore.offline", text)
 
-    async def _open(self, entry: Entry, *, even_in_maintenance: bool = False) -> None:
+    async def _open(self, entry: Entry, *, even_in_maintenance: bool = False, takeover: bool = False) -> None:
         """Try to open; the entry says what came of it. The caller holds the entry's lock."""
         record = entry.record
         try:
@@ -97,7 +98,7 @@ class Datastores(ModeKeeper):
             entry.held = await self._parts.pool.disk(holding.peek, record.path, record.uuid, record.name, now)
             if entry.held.mode is Mode.OFFLINE and not even_in_maintenance:
                 raise DatastoreOffline(record.name, entry.held.reason)
-            store = await self._parts.pool.disk(self._open_store, record)
+            store = await self._parts.pool.disk(self._open_store, record, takeover)
         except IbsError as error:
             reason = str(error.details.get("reason", error.message))
             if entry.reason != reason:
@@ -118,10 +119,9 @@ class Datastores(ModeKeeper):
         text = f"datastore {record.name} is {status}" + (f": {reason}" if reason else "")
         self._tell(entry, severity, f"datastore.{status}", text)
 
-    def _open_store(self, record: DatastoreRecord) -> LocalStore:
-        return LocalStore.open(
-            record.path, record.uuid, self._parts.server_uuid, name=record.name, options=self._parts.options
-        )
+    def _open_store(self, record: DatastoreRecord, takeover: bool) -> LocalStore:
+        options = replace(self._parts.options, takeover=takeover)
+        return LocalStore.open(record.path, record.uuid, self._parts.server_uuid, name=record.name, options=options)
 
     def _context(self, record: DatastoreRecord, store: LocalStore, held: ModeRecord) -> StoreContext:
         return StoreContext(
@@ -178,6 +178,54 @@ class Datastores(ModeKeeper):
         async with entry.lock:
             await self._open(entry)
         return entry
+
+    async def adopt(self, name: str, path: str, comment: str = "", *, takeover: bool = False) -> DatastoreView:
+        """Attach an existing store under `name`, with all that is in it; `warnings` as for `create`.
+
+        One that belongs to another server only with `takeover`: its fence is raised, and that server, should it still
+        run, stops at its next write. Raises UsageError (no datastore), ConflictError (name or store attached already,
+        in use on this host, owned by another server), DatastoreOffline; nothing has changed then.
+        """
+        check_name(name, "datastore")
+        if len(comment) > limits.COMMENT_CHARS_MAX:
+            raise UsageError("the comment is too long", hint=f"use at most {limits.COMMENT_CHARS_MAX} characters")
+        async with self._creating:
+            if name in self._entries:
+                raise ConflictError(f"datastore {name} exists already", hint="choose another name")
+            others = await self._records.list()
+            warnings = await self._pool.disk(lambda: check_place(path, others, self._parts.own_folders, existing=True))
+            path = os.path.normpath(path)  # noqa: ASYNC240 - looks at the text only
+            found = await self._pool.disk(find_existing, path)
+            twin = next((other for other in others if other.uuid == found.uuid), None)
+            if twin is not None:
+                raise ConflictError(
+                    f"{path} holds datastore {twin.name}, which is attached already at {twin.path}",
+                    hint=f"if it has moved: ironcore-backup datastore remove {twin.name}, then adopt it",
+                )
+            if found.owner not in ("", self._parts.server_uuid) and not takeover:
+                raise ConflictError(
+                    f"{path} belongs to server {found.owner}",
+                    hint="detach it there (datastore remove); if that server is gone, adopt it with --takeover",
+                )
+            entry = Entry(DatastoreRecord(name, path, found.uuid, comment))
+            foreign = found.owner not in ("", self._parts.server_uuid)
+            with trio.CancelScope(shield=True):
+                await self._attach(entry, takeover=foreign)
+        whose = f", taken over from server {found.owner}" if foreign else ""
+        self._tell(entry, Severity.NOTICE, "datastore.adopted", f"datastore {name} was adopted from {path}{whose}")
+        return await self._view(entry, warnings)
+
+    async def _attach(self, entry: Entry, *, takeover: bool) -> None:
+        """Note it, then open it; when that fails it is not attached."""
+        await self._records.add(entry.record)
+        async with entry.lock:
+            await self._open(entry, even_in_maintenance=True, takeover=takeover)
+            if entry.datastore is None:
+                await self._records.remove(entry.record.name)
+                raise DatastoreOffline(entry.record.name, entry.reason)
+            self._entries[entry.record.name] = entry
+            if entry.mode is Mode.OFFLINE:
+                await self._close_for_maintenance(entry)
 
     # --- asking ---
 
@@ -316,7 +364,7 @@ class Datastores(ModeKeeper):
     # --- ending ---
 
     async def detach(self, name: str) -> None:
-        """Forget a datastore; its data stays. Raises NotFoundError; BusyError while it is in use."""
+        """Forget a datastore; its data stays, and any server may adopt it. Raises NotFoundError, BusyError."""
         entry = self._entry(name)
         async with entry.lock:
             datastore = entry.datastore
@@ -326,6 +374,8 @@ class Datastores(ModeKeeper):
                     raise BusyError(f"datastore {name} is in use by {used} tasks", hint="wait for them, or stop them")
                 entry.datastore, entry.reason = None, "it was removed"
                 with trio.CancelScope(shield=True):
+                    with contextlib.suppress(IbsError):  # it stays ours then, and needs --takeover elsewhere
+                        await self._pool.disk(datastore.store.give_up)
                     await datastore.close("it is removed")
             await self._records.remove(name)
             self._entries.pop(name, None)

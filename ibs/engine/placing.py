@@ -21,10 +21,16 @@ _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
 def check_place(
-    path: str, others: Sequence[DatastoreRecord], own: Sequence[str] = (), *, mountinfo: str = MOUNTINFO
+    path: str,
+    others: Sequence[DatastoreRecord],
+    own: Sequence[str] = (),
+    *,
+    existing: bool = False,
+    mountinfo: str = MOUNTINFO,
 ) -> list[str]:
     """Whether a store may be made at `path`; returns what its owner should be warned of.
 
+    With `existing` a store that is there is to be attached: it is not searched for others, since making it did that.
     `own` are folders of the server itself (state, logs), which a store may neither lie in nor hold.
 
     Raises UsageError for a path that cannot serve, ConflictError naming the store that is in the way.
@@ -54,7 +60,7 @@ def check_place(
     above = find_store_above(os.path.dirname(real))
     if above is not None:
         raise ConflictError(f"{path} lies in the datastore at {above}", hint="choose a folder outside of it")
-    if os.path.isdir(real):
+    if os.path.isdir(real) and not existing:
         below = contains_store(real)
         if below is not None:
             raise ConflictError(f"{path} holds the datastore at {below}", hint="choose an empty folder")

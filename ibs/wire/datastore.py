@@ -11,6 +11,15 @@ class DatastoreCreate(Wire, frozen=True, kw_only=True):
     comment: str = ""
 
 
+class DatastoreAdopt(Wire, frozen=True, kw_only=True):
+    """Attach the existing datastore at `path`. `takeover`: although it belongs to another server."""
+
+    name: str
+    path: str
+    comment: str = ""
+    takeover: bool = False
+
+
 class DatastoreView(Wire, frozen=True, kw_only=True):
     """`status` is `online`, `offline`, `read-only` or `quarantined`; `reason` says why when not online.
 
@@ -162,7 +171,6 @@ class VerifyReport(Wire, frozen=True, kw_only=True):
     """Why the last verification is too long ago, for a result STALE."""
 
 
-class DamagedChunk(Wire, frozen=True, kw_only=True):
 class VerifyOutlook(Wire, frozen=True, kw_only=True):
     """How verification of a datastore stands. `fits` None: no rate was measured yet. `never`: not verified, and young."""
 
@@ -182,6 +190,7 @@ class VerifyOutlook(Wire, frozen=True, kw_only=True):
     text: str
 
 
+class DamagedChunk(Wire, frozen=True, kw_only=True):
     """`result` is CORRUPT, MISSING or SUSPECT (a client could not authenticate it)."""
 
     chunk: str

@@ -28,6 +28,7 @@ from ibs.errors import ExitStatus
 from ibs.units import format_bytes, format_count
 from ibs.wire.common import TaskStarted
 from ibs.wire.datastore import (
+    DatastoreAdopt,
     DatastoreCreate,
     DatastoreStats,
     DatastoreView,
@@ -252,6 +253,31 @@ def maintenance(
             return await follow_task(api, started.upid, output, detach=detach)
 
     end(run(work, output))
+
+
+@root.command(
+    "adopt", epilog=example("ironcore-backup datastore adopt /mnt/backup/ibs-primary --name ibs-primary --takeover")
+)
+def adopt(
+    path: Annotated[Path, typer.Argument(help="Folder of an existing datastore, on the server.")],
+    name: Annotated[str, typer.Option(help="Its name on this server.")],
+    takeover: Annotated[
+        bool, typer.Option(help="Although it belongs to another server. If that one still runs, it stops writing.")
+    ] = False,
+    comment: Annotated[str, typer.Option(help="A note for people.")] = "",
+    server: ServerOption = None,
+    state_dir: StateDirOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Attach an existing datastore with all that is in it: after the loss of its server, or moved from another."""
+    place = str(path.absolute() if server is None else path)
+    body = DatastoreAdopt(name=name, path=place, comment=comment, takeover=takeover)
+
+    async def work() -> DatastoreView:
+        async with administrator(server, state_dir) as api:
+            return await api.post("/datastores/adopt", DatastoreView, body)
+
+    _print_held(run(work, output), output)
 
 
 @root.command("reindex", epilog=example("ironcore-backup datastore reindex ibs-primary"))

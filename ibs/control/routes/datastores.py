@@ -8,6 +8,7 @@ from ibs.core.access import Privilege, owns
 from ibs.core.names import Group, Namespace, SnapshotName, check_name
 from ibs.wire.common import TaskStarted
 from ibs.wire.datastore import (
+    DatastoreAdopt,
     DatastoreCreate,
     DatastoreStats,
     DatastoreView,
@@ -46,6 +47,22 @@ async def datastore_create(call: Call) -> DatastoreView:
     """Make a datastore in an empty folder."""
     request: DatastoreCreate = call.body
     return await call.context.datastores.create(check_name(request.name, "datastore"), request.path, request.comment)
+
+
+@routes.route(
+    "POST",
+    "/datastores/adopt",
+    access=needs(Privilege.DATASTORE_ALLOCATE, "/datastore"),
+    body=DatastoreAdopt,
+    answer=DatastoreView,
+    status=201,
+)
+async def datastore_adopt(call: Call) -> DatastoreView:
+    """Attach an existing datastore, perhaps taking it over from another server."""
+    request: DatastoreAdopt = call.body
+    name = check_name(request.name, "datastore")
+    adopt = call.context.datastores.adopt
+    return await adopt(name, request.path, request.comment, takeover=request.takeover)
 
 
 @routes.route(

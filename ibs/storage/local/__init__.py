@@ -16,12 +16,13 @@ Importable by `engine` and `app`; imports `core`, `ports` and `errors` only. One
     records     small records beside the identity
     inspect     checking many chunks
     trash       what garbage collection retired               revive      taking it back
-    reindex     the index set right, online
+    reindex     the index set right, online               attach      an existing store, for a new server
     files       small file work by descriptor                     trouble     translation of errors
 """
 
 from __future__ import annotations
 
+from ibs.storage.local.attach import Existing, find_existing
 from ibs.storage.local.inspect import Checked
 from ibs.storage.local.layout import group_folder, parse_folder, snapshot_folder
 from ibs.storage.local.mode import peek_mode
@@ -35,6 +36,7 @@ from ibs.storage.local.workfolder import WorkArea, WorkFolder
 __all__ = [
     "Check",
     "Checked",
+    "Existing",
     "Expected",
     "LocalStore",
     "Options",
@@ -46,6 +48,7 @@ __all__ = [
     "WorkFolder",
     "contains_store",
     "drop_index",
+    "find_existing",
     "find_store_above",
     "group_folder",
     "parse_folder",

@@ -26,7 +26,7 @@ from ibs.storage.local.bin import BinFiles
 from ibs.storage.local.create import create_store
 from ibs.storage.local.discard import Discarder
 from ibs.storage.local.inspect import Checked, Inspector
-from ibs.storage.local.layout import LEASES, META, STAGING, Generation
+from ibs.storage.local.layout import LEASES, META, STAGING, Generation, Owner
 from ibs.storage.local.ledger import Ledger
 from ibs.storage.local.opening import Opened, Options, Recovered, open_store
 from ibs.storage.local.publish import Publisher
@@ -326,6 +326,17 @@ class LocalStore:
         except DatastoreOffline as error:
             self._held.gate.go_offline(str(error.details["reason"]))
             raise
+
+    def give_up(self) -> None:
+        """Own it no more: any server may attach it next. Close it then. *Durability*: durable when it returns.
+
+        Raises DatastoreOffline, DatastoreReadOnly.
+        """
+        with self._held.writing("giving the datastore up"):
+            self.check_owner()
+            nobody = Owner(server="", fence=self._owner.fence + 1)
+            self._held.reserve.retrying(lambda: ownership.write_owner(self._held.folders.meta, nobody))
+            self._owner = nobody
 
     def probe(self) -> list[probe.Check]:
         """Look at the configured path and compare it with what is held. Writes only into the right store."""

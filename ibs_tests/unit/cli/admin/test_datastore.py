@@ -11,6 +11,7 @@ from ibs.cli.admin import root
 from ibs.errors import ConflictError
 from ibs.wire.common import TaskStarted
 from ibs.wire.datastore import (
+    DatastoreAdopt,
     DatastoreCreate,
     DatastoreStats,
     DatastoreView,
@@ -116,3 +117,13 @@ def test_reindex_prints_its_task(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     api = install(monkeypatch, tmp_path)
     api.answers["POST", "/datastores/main/reindex"] = TaskStarted(upid="UPID:x")
     assert invoke(root, "datastore", "reindex", "main", "--detach").output.strip() == "UPID:x"
+
+
+def test_adopt_sends_an_absolute_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    api = install(monkeypatch, tmp_path)
+    api.answers["POST", "/datastores/adopt"] = DatastoreView(name="main", path="/srv", uuid="u", status="online")
+    done = invoke(root, "datastore", "adopt", "store", "--name", "main", "--takeover")
+    assert "datastore main is online" in done.output
+    assert api.asked[0][2] == DatastoreAdopt(name="main", path=str(Path("store").absolute()), takeover=True)
+    api.answers["POST", "/datastores/adopt"] = ConflictError("it belongs to server x", hint="--takeover")
+    assert invoke(root, "datastore", "adopt", "store", "--name", "main").exit_code == 3

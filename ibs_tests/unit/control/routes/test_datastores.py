@@ -27,6 +27,14 @@ async def test_life_of_a_datastore(ask: Any, context: FakeContext) -> None:
         assert context.asked[-1] == asked
 
 
+async def test_an_existing_datastore_is_attached(ask: Any, context: FakeContext) -> None:
+    body = {"name": "main", "path": "/srv/old", "takeover": True}
+    await ask("POST", "/datastores/adopt", 201, json=body)
+    assert context.asked[-1] == ("adopt", "main", "/srv/old", "", True)
+    await ask("GET", "/datastores/adopt")  # a datastore may be called that
+    assert context.asked[-1] == ("view", "adopt")
+
+
 async def test_modes_of_a_datastore(ask: Any, context: FakeContext) -> None:
     await ask("POST", "/datastores/main/quarantine", json={"reason": "a disk lies"})
     assert context.asked[-1][:2] + context.asked[-1][3:] == ("quarantine", "main", "a disk lies")
