@@ -41,6 +41,7 @@ _SEALED_BYTES: Final = 224
 _KIND_NUMBERS: Final = {TREE: 1, IMAGE: 2}
 _KIND_NAMES: Final = {number: kind for kind, number in _KIND_NUMBERS.items()}
 _PLAIN_BYTES_MAX: Final = (1 << 63) - 1
+_LOOKUP_BLOCK_IDS: Final = 1 << 15
 _TREE_RECORD: Final = struct.Struct("<32sIB3x")
 _TREE_DTYPE: Final = np.dtype(
     [("id", "u1", (ID_BYTES,)), ("plain_length", "<u4"), ("kind", "u1"), ("zero", "u1", (3,))]
@@ -254,21 +255,27 @@ class IdLookup:
         """For each id its first row in the array this was built from, or -1."""
         wanted = ids if isinstance(ids, np.ndarray) else _as_array(ids)
         found = np.full(len(wanted), -1, dtype=np.int64)
-        if not len(self._order) or not len(wanted):
-            return found
+        if len(self._order):
+            # Block by block: comparing whole ids takes more than a hundred bytes for each.
+            for start in range(0, len(wanted), _LOOKUP_BLOCK_IDS):
+                block = slice(start, start + _LOOKUP_BLOCK_IDS)
+                self._find(wanted[block], found[block])
+        return found
+
+    def _find(self, wanted: IdArray, found: NDArray[np.int64]) -> None:
+        """`positions` of some ids, into `found`, which holds -1 throughout."""
         prefixes = _prefixes_of(wanted)
         at = np.searchsorted(self._prefixes, prefixes)
         np.minimum(at, len(self._order) - 1, out=at)
         hits = np.flatnonzero(self._prefixes[at] == prefixes)
         if not len(hits):
-            return found
+            return
         rows = self._order[at[hits]]
         whole = (self._ids[rows] == wanted[hits]).all(axis=1)
         found[hits[whole]] = rows[whole]
         if self._crowded:
             for i in hits[~whole]:
                 found[i] = self._crowded.get(wanted[i].tobytes(), -1)
-        return found
 
 
 def _prefixes_of(ids: IdArray) -> NDArray[np.uint64]:

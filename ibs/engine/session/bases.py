@@ -97,8 +97,8 @@ def _pin(
 def _judge(store: ChunkStore, domain: bytes, index: StoredIndex) -> tuple[bytes, IdLookup]:
     """The bitmap, and the ids behind its ones."""
     wanted = distinct(index.stored_ids)
-    usable = wanted[present(store, domain, wanted)]
-    available = IdLookup(usable)
+    there = present(store, domain, wanted)
+    available = IdLookup(wanted if there.all() else wanted[there])
     ids = index.ids
     bits = available.contains(ids) | ~ids.any(axis=1)  # a zero block is not stored, so nothing can be wrong with it
     return np.packbits(bits, bitorder="little").tobytes(), available

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -285,3 +286,18 @@ def test_lookup_memory_stays_within_its_word() -> None:
     lookup = IdLookup(some_ids(100_000))
     assert lookup._prefixes.nbytes + lookup._order.nbytes <= 16 * 100_000
     assert lookup._ids.base is not None  # the ids are the caller's, not a copy
+
+
+def test_looking_up_many_ids_takes_little_memory_whatever_their_number() -> None:
+    count = 200_000
+    ids = some_ids(count)
+    lookup = IdLookup(ids[1:])
+    tracemalloc.start()
+    try:
+        found = lookup.positions(ids)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 60 * count  # the answer takes 8 bytes an id, comparing all of them at once would take 140
+    assert found[0] == -1
+    assert (found[1:] == np.arange(count - 1)).all()

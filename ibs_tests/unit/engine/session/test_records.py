@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -180,3 +182,19 @@ def test_distinct_ids() -> None:
     ids = np.frombuffer(b"b" * 32 + b"a" * 32 + b"b" * 32, dtype=np.uint8).reshape(-1, 32)
     assert distinct(ids).tobytes() == b"a" * 32 + b"b" * 32
     assert distinct(ids[:0]).shape == (0, 32)
+
+
+@pytest.mark.parametrize("twice", [0, 1])
+def test_distinct_ids_take_little_more_memory_than_a_copy(twice: int) -> None:
+    count = 50_000
+    ids = np.random.default_rng(1).integers(0, 256, size=(count, 40), dtype=np.uint8)[:, :32]
+    ids[-1] = ids[-1 - twice]
+    tracemalloc.start()
+    try:
+        found = distinct(ids)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(found) == count - twice
+    assert peak < count * (35 + 40 * twice)
+    assert [row.tobytes() for row in found] == sorted({row.tobytes() for row in ids})
