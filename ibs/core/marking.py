@@ -23,9 +23,10 @@ from ibs.core.index import IdArray
 
 PASS_BYTES_MAX: Final = 192 * limits.MIB
 ROW_BYTES: Final = 48
-"""What one chunk of a table takes while the table is made; 18 bytes afterwards."""
-SLICE_IDS: Final = 1 << 20
+"""What one chunk of a table takes while the table is made; about 26 bytes afterwards."""
+SLICE_IDS: Final = 1 << 18
 """References looked up at once: bounds the memory beside the table."""
+_LOOKS: Final = 6
 
 Prefixes = NDArray[np.uint64]
 
@@ -89,6 +90,8 @@ class ChunkTable:
         self._rows: NDArray[np.uint32] = np.zeros(0, dtype=np.uint32)
         self._bytes: NDArray[np.uint32] = np.zeros(0, dtype=np.uint32)
         self._retired: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
+        self._shift = np.uint64(0)
+        self._starts: NDArray[np.uint32] = np.zeros(0, dtype=np.uint32)
 
     def __len__(self) -> int:
         return len(self.prefixes)
@@ -131,6 +134,17 @@ class ChunkTable:
             self._bytes = np.add.reduceat(sizes * collectable, at, dtype=np.uint32)
             self._retired = np.logical_or.reduceat(retired, at)
         self.marked = np.zeros(len(at), dtype=np.bool_)
+        self._index()
+
+    def _index(self) -> None:
+        """Where each bucket of equal width begins, as many buckets as chunks up to a factor of two."""
+        span = int(self._high) - int(self._low)
+        bits = max(1, len(self.prefixes).bit_length())
+        self._shift = np.uint64(max(0, span.bit_length() - bits))
+        buckets = (span >> int(self._shift)) + 1
+        counts = np.bincount(((self.prefixes - self._low) >> self._shift).astype(np.intp), minlength=buckets)
+        self._starts = np.zeros(buckets, dtype=np.uint32)
+        np.cumsum(counts[:-1], out=self._starts[1:])
 
     def mark(self, ids: IdArray) -> Iterator[NDArray[np.intp]]:
         """Mark what `ids` refer to. Yields positions in `ids` that no chunk of the range has; consume it all."""
@@ -141,18 +155,26 @@ class ChunkTable:
                 yield np.flatnonzero(np.isin(wanted, absent)) + start
 
     def _mark(self, wanted: Prefixes) -> Prefixes:
-        """Mark these; the sorted ones among them that are in the range, and not in the table."""
+        """Mark these; those among them that are in the range, and not in the table."""
         if self.part is not WHOLE:
             wanted = wanted[(wanted >= self._low) & (wanted <= self._high)]
-        if not len(self.prefixes):
-            return np.unique(wanted)
-        wanted.sort()  # neighbours are looked up near each other: several times as fast as in random order
+        if not len(self.prefixes) or not len(wanted):
+            return wanted
+        bucket = ((wanted - self._low) >> self._shift).astype(np.intp)
+        at = self._starts[bucket].astype(np.intp)
+        # Ids are digests, so a bucket holds one chunk or two, rarely more: a look or two instead of a binary search.
+        for _ in range(_LOOKS):
+            np.minimum(at, len(self.prefixes) - 1, out=at)
+            found = self.prefixes[at] == wanted
+            self.marked[at[found]] = True
+            left = np.flatnonzero(~found)
+            wanted, at = wanted[left], at[left] + 1
+            if not len(wanted):
+                return wanted
+        # The long way: for what is not in the table, and for ids that somebody chose to crowd a bucket.
         at = self.prefixes.searchsorted(wanted)
         np.minimum(at, len(self.prefixes) - 1, out=at)
         found = self.prefixes[at] == wanted
-        if found.all():
-            self.marked[at] = True
-            return wanted[:0]
         self.marked[at[found]] = True
         absent: Prefixes = wanted[~found]
         return absent

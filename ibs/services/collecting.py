@@ -152,6 +152,12 @@ async def told(datastore: Datastore, outcome: Outcome) -> list[str]:
             f"to free it now: ironcore-backup gc start {datastore.name} --reclaim now; "
             f"to take it back: ironcore-backup gc undo {datastore.name}"
         )
+    kept = len(datastore.sessions.interrupted_sessions)
+    if kept:
+        lines.append(
+            f"kept for a day, so that they can go on: what {format_count(kept)} interrupted backups delivered; "
+            f"to free it now: ironcore-backup datastore cleanup {datastore.name}"
+        )
     count, until_text = await _bin(datastore)
     if count:
         when = f", the first until {until_text}" if until_text else ""

@@ -111,3 +111,21 @@ def test_passes_together_mark_what_one_would(bytes_max: int) -> None:
         unmarked.append(table.unmarked)
     found = contains(np.sort(np.concatenate(unmarked)), prefixes_of(chunks))
     assert {bytes(one) for one in chunks[found]} == expected
+
+
+def test_ids_chosen_to_crowd_one_place_are_marked_like_any_other() -> None:
+    """Somebody who can choose content can choose the beginnings of ids, at the price of much hashing."""
+    near = np.zeros((400, 32), dtype=np.uint8)
+    near[:, 5] = np.arange(400) // 256
+    near[:, 6] = np.arange(400) % 256
+    spread = ids(*range(200))
+    every = np.concatenate((near, spread))
+    table = ChunkTable()
+    table.add(every, np.ones(600, dtype=np.int64), np.ones(600, dtype=np.bool_), np.zeros(600, dtype=np.bool_))
+    table.seal()
+    assert mark(table, near[100:300]) == []
+    assert table.unmarked_chunks == 400
+    stranger = near[:1].copy()
+    stranger[0, 7] = 9
+    assert mark(table, np.concatenate((near[:50], stranger, spread[:100]))) == [50]
+    assert table.unmarked_chunks == 250

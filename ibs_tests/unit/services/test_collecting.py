@@ -42,6 +42,8 @@ async def test_a_run_tells_what_it_freed_and_what_waits_until_when(house: House,
     store, handle = await house.make_store(), furnish(house)
     async with house.running():
         await garbage(store)
+        gone = await start(store, group="host/c")
+        await gone.session.interrupt("the client died")
         upid = await handle.ask(StartGc("a@ibs", "s1", GcStart(allow_share=100)))
         assert (await ended(house, upid)).startswith("OK: 0 chunks, 0 B freed now, 2 chunks, ")
         lines = await house.log(upid)
@@ -49,6 +51,7 @@ async def test_a_run_tells_what_it_freed_and_what_waits_until_when(house: House,
         assert any(line.startswith("2 references of 1 snapshots read; 2 of 4 chunks (50.0%") for line in lines)
         assert any(line.startswith("in trash until 20") for line in lines)
         assert any("ironcore-backup gc undo s1" in line for line in lines)
+        assert any("what 1 interrupted backups delivered" in line for line in lines)
         [status] = await gc_status(house.datastores, "s1")
         assert (status.state, status.trash[0].chunks, status.waits) == ("idle", 2, "")
         assert status.last is not None
