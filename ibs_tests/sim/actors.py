@@ -87,7 +87,8 @@ async def forget(world: World) -> None:
         snapshot.state = before if model.where(snapshot) == IN_PLACE else State.FORGETTING
         return
     world.alive()
-    snapshot.state = State.BINNED
+    if snapshot.state is State.FORGETTING:  # else it has left the bin already
+        snapshot.state = State.BINNED
     world.tell(f"forgotten {snapshot.name}")
     world.count("forgotten")
 
@@ -114,7 +115,8 @@ async def undo(world: World) -> None:
         return
     except IbsError as error:
         world.refused("undo", error)
-        snapshot.state = State.BINNED if world.model.where(snapshot) == IN_BIN else State.UNDOING
+        after = {IN_BIN: State.BINNED, IN_PLACE: State.UNDOING}
+        snapshot.state = after.get(world.model.where(snapshot), State.LEAVING)
         return
     world.alive()
     snapshot.state = State.ACKNOWLEDGED
@@ -122,6 +124,7 @@ async def undo(world: World) -> None:
         world.model.check(when="after an undo")
     world.tell(f"undone {snapshot.name}")
     world.count("undone")
+    world.excuses.add("undone")  # a backup that was given the same second while it was in the bin is refused
 
 
 async def purge(world: World) -> None:
@@ -130,6 +133,7 @@ async def purge(world: World) -> None:
     if snapshot is None:
         return
     snapshot.state = State.PURGING
+    world.excuses.add("forget")  # a collection that empties the bin may be faster
     try:
         await world.datastore.bin.purge(entry_of(world, snapshot))
     except IbsError as error:
@@ -226,7 +230,7 @@ async def read_error(world: World) -> None:
 async def jump_clock(world: World) -> None:
     """Somebody sets the wall clock."""
     world.jumps += 1
-    world.machine.clock.wall_offset += world.rng.choice((-7200, -1, 1, 60, 7200, 86400 * 3))
+    world.machine.clock.wall_offset += world.rng.choice((-7200, -1, 1, 60, 7200, 86400 * 3, 86400 * 10))
     world.tell(f"the wall clock is off by {world.machine.clock.wall_offset}")
 
 
@@ -281,6 +285,9 @@ def _temper(world: World) -> dict[str, int]:
     """Each world has its own: some are peaceful, some are haunted by one kind of mishap."""
     if world.rng.random() < 0.3:
         return {name: ACTORS[name][0] for name in PEACEFUL}
+    if world.rng.random() < 0.35:  # little but backups and one or two other things, all the time
+        few = world.rng.sample([name for name in ACTORS if name != "backup"], 2)
+        return {"backup": 5, few[0]: 4, few[1]: 2, "forget": 1}
     factors = (0, 1, 1, 2, 4, 12)
     return {
         name: weight * (1 if name == "backup" else world.rng.choice(factors)) for name, (weight, _) in ACTORS.items()

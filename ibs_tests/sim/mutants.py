@@ -13,27 +13,33 @@ from typing import Any
 
 import numpy as np
 
-from ibs.engine import references
+from ibs.engine import references, storetime
+from ibs.engine.gc import marker, trash
 from ibs.engine.session import commit as committing
 from ibs.engine.session import discard as discarding
-from ibs.engine.session import opening
+from ibs.engine.session import opening, pins
 from ibs.engine.session.pins import PinGate, PinSet, id_array
 from ibs.storage.local import barrier as barriers
 from ibs.storage.local import durable, files, ownership, publish, reader, receive, recover
+from ibs.storage.local import ledger as ledgers
 
 Mutant = Callable[[], AbstractContextManager[None]]
 MUTANTS: dict[str, Mutant] = {}
 
 
-def _replacing(name: str, place: Any, attribute: str, make: Callable[[Any], Any]) -> None:
+def _replacing(name: str, *changes: tuple[Any, str, Callable[[Any], Any]]) -> None:
+    """A mutant that puts something else in each place: (module or class, name, from the old one make the new one)."""
+
     @contextlib.contextmanager
     def broken() -> Iterator[None]:
-        before = place.__dict__[attribute]
-        setattr(place, attribute, make(before))
+        before = [place.__dict__[attribute] for place, attribute, _ in changes]
+        for (place, attribute, make), old in zip(changes, before, strict=True):
+            setattr(place, attribute, make(old))
         try:
             yield
         finally:
-            setattr(place, attribute, before)
+            for (place, attribute, _), old in zip(changes, before, strict=True):
+                setattr(place, attribute, old)
 
     MUTANTS[name] = broken
 
@@ -49,7 +55,7 @@ def _no_journal(before: Any) -> Any:
     return pin
 
 
-_replacing("pin journal skipped", PinSet, "pin", _no_journal)
+_replacing("pin journal skipped", (PinSet, "pin", _no_journal))
 
 
 def _silent(before: Any) -> Any:
@@ -59,7 +65,7 @@ def _silent(before: Any) -> Any:
     return announce
 
 
-_replacing("gate not announced", PinGate, "announce", _silent)
+_replacing("gate not announced", (PinGate, "announce", _silent))
 
 
 class _NoSnapshots:
@@ -77,14 +83,14 @@ def _manifests_first(before: Any) -> Any:
     return protected
 
 
-_replacing("manifests read before journals", discarding, "protected_ids", _manifests_first)
+_replacing("manifests read before journals", (discarding, "protected_ids", _manifests_first))
 
 
 def _no_mark(before: Any) -> Any:
     return lambda context, domain, candidates, lookup, skip: np.zeros(len(candidates), dtype=np.bool_)
 
 
-_replacing("sweep without a mark", discarding, "_mark", _no_mark)
+_replacing("sweep without a mark", (discarding, "_mark", _no_mark))
 
 
 def _no_flush(before: Any) -> Any:
@@ -94,7 +100,7 @@ def _no_flush(before: Any) -> Any:
     return flush
 
 
-_replacing("answer before the barrier", durable.Flusher, "flush", _no_flush)
+_replacing("answer before the barrier", (durable.Flusher, "flush", _no_flush))
 
 
 def _promote_first(before: Any) -> Any:
@@ -107,14 +113,14 @@ def _promote_first(before: Any) -> Any:
     return round_
 
 
-_replacing("promoted before the barrier", barriers.Barrier, "_round", _promote_first)
+_replacing("promoted before the barrier", (barriers.Barrier, "_round", _promote_first))
 
 
 def _no_second_barrier(before: Any) -> Any:
     return lambda self: None
 
 
-_replacing("no barrier before the manifest", barriers.Barrier, "sync", _no_second_barrier)
+_replacing("no barrier before the manifest", (barriers.Barrier, "sync", _no_second_barrier))
 
 
 def _rename_only(before: Any) -> Any:
@@ -129,7 +135,7 @@ def _rename_only(before: Any) -> Any:
     return replace
 
 
-_replacing("manifest not flushed", files, "replace", _rename_only)
+_replacing("manifest not flushed", (files, "replace", _rename_only))
 
 
 def _present(before: Any) -> Any:
@@ -139,7 +145,7 @@ def _present(before: Any) -> Any:
     return check
 
 
-_replacing("presence not checked", committing, "check_presence", _present)
+_replacing("presence not checked", (committing, "check_presence", _present))
 
 
 def _all_known(before: Any) -> Any:
@@ -153,13 +159,14 @@ def _all_known(before: Any) -> Any:
     return unusable
 
 
-_replacing("known answer for a bad chunk", receive.Receiver, "_unusable", _all_known)
+_replacing("known answer for a bad chunk", (receive.Receiver, "_unusable", _all_known))
 
-_replacing("wrong bytes served", reader, "wrong", lambda before: lambda data, address: "")
-_replacing("owner record not read again", ownership, "check_fence", lambda before: lambda meta, store, mine: None)
-_replacing("group owner not checked", opening, "check_owner", lambda before: lambda context, wanted: None)
+_replacing("wrong bytes served", (reader, "wrong", lambda before: lambda data, address: ""))
+_replacing("owner record not read again", (ownership, "check_fence", lambda before: lambda meta, store, mine: None))
+_replacing("group owner not checked", (opening, "check_owner", lambda before: lambda context, wanted: None))
 _replacing(
-    "received chunks trusted after a crash", recover, "whole_on_disk", lambda before: lambda dir_fd, path, address: True
+    "received chunks trusted after a crash",
+    (recover, "whole_on_disk", lambda before: lambda dir_fd, path, address: True),
 )
 
 
@@ -174,7 +181,7 @@ def _journal_first_away(before: Any) -> Any:
     return publish_
 
 
-_replacing("journal removed before the manifest", committing, "_publish", _journal_first_away)
+_replacing("journal removed before the manifest", (committing, "_publish", _journal_first_away))
 
 
 def _manifest_first(before: Any) -> Any:
@@ -192,4 +199,76 @@ def _manifest_first(before: Any) -> Any:
     return fill
 
 
-_replacing("manifest before indexes", publish.Publisher, "_fill", _manifest_first)
+_replacing("manifest before indexes", (publish.Publisher, "_fill", _manifest_first))
+
+
+# --- garbage collection ---
+
+
+def _nobody_promised(before: Any) -> Any:
+    return lambda self, ids: np.zeros(len(ids), dtype=np.bool_)
+
+
+def _any_epoch(before: Any) -> Any:
+    def retirable(self: Any, addresses: Any, epoch: int) -> Any:
+        return [row for row in self._db.lookup(addresses).values() if row.state.value in (0, 1, 2)]
+
+    return retirable
+
+
+def _all_collectable(before: Any) -> Any:
+    def scan(self: Any, first: bytes, last: bytes, epoch: int) -> Any:
+        return before(self, first, last, 1 << 62)
+
+    return scan
+
+
+# Each alone is made good by the other: what was promised since the run began is in the watch and in a new epoch.
+_replacing(
+    "gc heeds neither promises nor epochs",
+    (pins.WideWatch, "promised", _nobody_promised),
+    (ledgers.Ledger, "retirable", _any_epoch),
+    (ledgers.Ledger, "scan", _all_collectable),
+)
+
+
+def _without(kind: str | tuple[str, ...]) -> Callable[[Any], Any]:
+    def make(before: Any) -> Any:
+        def protected(context: Any, **options: Any) -> Iterator[Any]:
+            return (each for each in before(context, **options) if not each.by.startswith(kind))
+
+        return protected
+
+    return make
+
+
+_replacing("gc reads no sessions", (marker, "protected_ids", _without("staging/")))
+_replacing("gc reads no leases", (marker, "protected_ids", _without((".ibs/leases", "reader "))))
+_replacing("gc reads no bin", (references, "of_bin_entry", lambda before: lambda context, entry: iter(())))
+_replacing("gc reads manifests before journals", (marker, "protected_ids", _manifests_first))
+_replacing("gc sweeps before it marks", (marker.Marker, "_mark", lambda before: lambda self, table, first: iter((1,))))
+_replacing("trash has no grace", (trash.TrashKeeper, "until", lambda before: lambda self, found: found.since))
+_replacing("a retired chunk is answered for where it lies", (receive, "take_back", lambda before: lambda *about: None))
+
+
+def _unannounced(before: Any) -> Any:
+    @contextlib.contextmanager
+    def moving(self: PinGate, ids: Any) -> Iterator[None]:
+        yield
+
+    return moving
+
+
+_replacing("moves to and from the bin are not announced", (PinGate, "moving", _unannounced))
+
+
+def _by_the_wall(before: Any) -> Any:
+    def advance(record: Any, moment: Any) -> Any:
+        return storetime.ClockRecord(
+            seconds=max(record.seconds, moment.wall), boot=moment.boot, monotonic=moment.monotonic
+        )
+
+    return advance
+
+
+_replacing("grace is counted by the wall clock", (storetime, "advance", _by_the_wall))

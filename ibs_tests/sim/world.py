@@ -103,6 +103,8 @@ class World:
         self.emptying_bin = self.no_grace = 0
         self.retired_at: dict[File, float] = {}
         self.weights: dict[str, int] = {}
+        self.letters = self.rng.choice((4, 8, 24))
+        """How many chunks there are: the fewer, the more often sessions meet in one."""
         self.events: list[Event] = []
         self.datastore: Datastore
         self._entropy = Random(f"{seed} entropy")
@@ -153,15 +155,13 @@ class World:
         snapshot = self.model.snapshots.get(raw)
         if snapshot is None or snapshot.state is State.PURGING or not snapshot.kept:
             return
-        if snapshot.state is State.FORGETTING and self.model.where(snapshot) == IN_BIN:
-            snapshot.state = State.LEAVING
-            return
-        if snapshot.state is not State.BINNED:
+        if self.model.where(snapshot) != IN_BIN:
             raise Violation("nothing acknowledged is lost", f"the manifest of {snapshot.name} ({snapshot.state}) goes")
         passed = trio.current_time() - snapshot.forgotten_at
         if not self.emptying_bin and passed < limits.BIN_GRACE_SECONDS - self._believed():
             raise Violation("the bin has its grace", f"{snapshot.name} goes after {passed:.0f} seconds")
-        snapshot.state = State.PURGING
+        snapshot.state = State.PURGING if snapshot.state is State.BINNED else State.LEAVING
+        self.excuses.add("forget")
         self.count("bin expired")
 
     def _on_rename(self, source: Folder, old: str, target: Folder, new: str, node: Node) -> None:
@@ -321,7 +321,7 @@ class World:
             "ChunkNotFound": {"spoiled", "flush"},
             "CorruptChunk": {"spoiled", "flush"},
             "RefusedError": {"spoiled"},
-            "ConflictError": {"closing"},
+            "ConflictError": {"closing", "undone"},
             "FormatError": {"forget"},
         }.get(kind, set())
         if "*" not in reasons and not reasons & self.excuses:
