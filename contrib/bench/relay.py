@@ -17,7 +17,7 @@ from contextlib import suppress
 
 import trio
 
-PIECE_BYTES = 16 * 1024
+PIECE_BYTES = 64 * 1024
 SOCKET_BYTES = 128 * 1024
 """Kernel buffers of the relay's own sockets: small beside the line, so that they are no hidden line of their own."""
 
