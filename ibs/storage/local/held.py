@@ -77,7 +77,11 @@ class Prefixes:
 
     def all(self) -> list[str]:
         """Every existing prefix, in order."""
-        return [f"{number:04x}" for number, there in enumerate(self._there) if there]
+        found, at = [], self._there.find(1)
+        while at >= 0:
+            found.append(f"{at:04x}")
+            at = self._there.find(1, at + 1)
+        return found
 
 
 @dataclass(slots=True)
