@@ -25,12 +25,14 @@ from ibs.engine.modekeeper import OPENING, Entry, ModeKeeper
 from ibs.engine.modes import Mode, ModeRecord, Modes, Use
 from ibs.engine.placing import check_place
 from ibs.errors import BusyError, ConflictError, DatastoreOffline, IbsError, NotFoundError, UsageError
+from ibs.log import get_logger
 from ibs.ports.catalog import DatastoreRecord, DatastoreRecords, KeyRegistry, no_keys
 from ibs.ports.clock import Clock
 from ibs.ports.pool import Pool
 from ibs.storage.local import Check, Expected, LocalStore, Options, find_existing, probe_path
 from ibs.wire.datastore import DatastoreStats, DatastoreView, ProbeCheck, ProbeResult
 
+_log = get_logger("api")
 Views = list[DatastoreView]
 Checks = list[Check]
 
@@ -397,4 +399,7 @@ class Datastores(ModeKeeper):
     def _tell(self, entry: Entry, severity: Severity, kind: str, text: str) -> None:
         text = text[: limits.EVENT_TEXT_CHARS_MAX]
         fields = {"datastore": entry.record.name, "path": entry.record.path}
+        # The guide sends people to the api log for the exact reason: it must be there whoever else listens.
+        tell = _log.error if severity in (Severity.ERROR, Severity.CRITICAL) else _log.info
+        tell(text, kind=kind, **fields)
         self._parts.publish(Event(self._parts.clock.now(), EventSource.DATASTORE, severity, kind, text, fields))

@@ -1,0 +1,1 @@
+"""One drill a symptom: inject it, read the words, cure it by the commands of the guide, with the real programs."""
