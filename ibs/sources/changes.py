@@ -39,7 +39,7 @@ class MapForm(StrEnum):
 _Bytes = Annotated[int, msgspec.Meta(ge=0, le=(1 << 62) - 1)]
 
 
-class _Extent(msgspec.Struct):
+class _Extent(msgspec.Struct, gc=False):
     """One extent of any form. With `start` there, `offset` is a place in another file and means nothing here."""
 
     length: _Bytes
