@@ -185,7 +185,10 @@ def _exit_status(error: Exception) -> int:
         return _told(UsageError(error.format_message(), hint=f"see: {place} --help"))
     if os.environ.get("IBS_DEBUG"):
         raise error
-    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    cause: BaseException = error
+    while isinstance(cause, BaseExceptionGroup):  # its own words say only how many there are
+        cause = cause.exceptions[0]
+    what = f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__
     return _told(FailedError(f"internal error: {what}", hint="this is a defect; set IBS_DEBUG=1 to see where it is"))
 
 

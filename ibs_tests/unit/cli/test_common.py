@@ -50,6 +50,20 @@ def test_an_error_inside_groups_is_found(capsys: pytest.CaptureFixture[str]) -> 
     assert isinstance(first_error(ExceptionGroup("x", [ValueError(), ChunkNotFound("ab")])), ChunkNotFound)
 
 
+def test_a_defect_inside_groups_is_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    program = app("program", "text")
+
+    @program.command()
+    def broken() -> None:
+        raise ExceptionGroup("outer", [ExceptionGroup("inner", [ZeroDivisionError("by what")])])
+
+    monkeypatch.setattr(sys, "argv", ["program"])
+    monkeypatch.delenv("IBS_DEBUG", raising=False)
+    with pytest.raises(SystemExit):
+        main_of(program)()
+    assert "internal error: ZeroDivisionError: by what" in capsys.readouterr().err
+
+
 def test_a_defect_is_not_hidden() -> None:
     async def work() -> None:
         raise ZeroDivisionError
