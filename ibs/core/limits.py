@@ -261,6 +261,12 @@ MODE_DRAIN_SECONDS = 300
 """How long work under way may go on when a datastore goes into maintenance."""
 MODE_DRAIN_SECONDS_MAX = 86_400
 MODE_END_SECONDS = 30
+USAGE_PASS_CHUNKS = 4_000_000
+"""Chunks whose owners are counted in one pass over the indexes; some 30 bytes each."""
+GROWTH_DAYS_KEPT = 400
+GROWTH_DAYS_FITTED = 30
+GROWTH_DAYS_MIN = 3
+GROWTH_DAYS_FORETOLD = 3650
 REINDEX_PREFIXES = 256
 """Chunk folders that one step of rebuilding the index looks at."""
 MESSAGE_CHARS_MAX = 4096

@@ -30,11 +30,12 @@ from ibs.ports.catalog import DatastoreRecord, DatastoreRecords, KeyRegistry, no
 from ibs.ports.clock import Clock
 from ibs.ports.pool import Pool
 from ibs.storage.local import Check, Expected, LocalStore, Options, find_existing, probe_path
-from ibs.wire.datastore import DatastoreStats, DatastoreView, ProbeCheck, ProbeResult
+from ibs.wire.datastore import DatastoreStats, DatastoreView, ProbeCheck, ProbeResult, UsageRow
 
 _log = get_logger("api")
 Views = list[DatastoreView]
 Checks = list[Check]
+Usage = list[UsageRow]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,6 +270,10 @@ class Datastores(ModeKeeper):
     async def stats(self, name: str) -> DatastoreStats:
         """Space, inodes, chunks, snapshots, savings. Raises NotFoundError, DatastoreOffline."""
         return await (await self.get(name)).stats()
+
+    async def usage(self, name: str, by: str) -> Usage:
+        """What each group or namespace of it takes. Raises NotFoundError, UsageError, DatastoreOffline."""
+        return await (await self.get(name)).usage(by)
 
     async def _view(self, entry: Entry, warnings: Sequence[str] = ()) -> DatastoreView:
         record, datastore = entry.record, entry.datastore

@@ -95,6 +95,33 @@ class DatastoreStats(Wire, frozen=True, kw_only=True):
     open_sessions: int
     interrupted_sessions: int
     mode: str = "normal"
+    trash_chunks: int = 0
+    trash_bytes: int = 0
+    """What garbage collection retired and `gc start --reclaim now` frees at once."""
+    growth_bytes_per_day: int = 0
+    """By which free space shrinks, over the last month; 0 when it does not or too few days are known."""
+    fills_on: str = ""
+    """The day on which free space is used up at that rate; empty when it is not, or not within ten years."""
+
+
+class UsageRow(Wire, frozen=True, kw_only=True):
+    """What a group or namespace takes. `unique_bytes` would be freed with it, `shared_bytes` others use as well."""
+
+    name: str
+    snapshots: int
+    plain_bytes: int
+    stored_bytes: int
+    unique_bytes: int
+    shared_bytes: int
+
+
+class GrowthDay(Wire, frozen=True, kw_only=True):
+    """One sample a day, `day` as 2026-11-22."""
+
+    day: str
+    chunks: int
+    chunk_bytes: int
+    free_bytes: int
 
 
 class ArchiveView(Wire, frozen=True, kw_only=True):

@@ -34,6 +34,7 @@ from ibs.wire.datastore import (
     GroupView,
     ProbeResult,
     SnapshotView,
+    UsageRow,
     VerifyOutlook,
     VerifyReport,
 )
@@ -234,7 +235,7 @@ class FakeContext:
         views = [sample(DatastoreView, name="main"), sample(DatastoreView, name="other")]
         stores = {"list": views, "create": views[0], "view": views[0], "detach": None, "get": store}
         stores |= {"stats": sample(DatastoreStats), "probe": sample(ProbeResult)}
-        stores |= {"quarantine": views[0], "release": views[0], "adopt": views[0]}
+        stores |= {"quarantine": views[0], "release": views[0], "adopt": views[0], "usage": [sample(UsageRow)]}
         self.datastores = Recorder(self.asked, stores)
         self.upkeep = Recorder(self.asked, {"maintain": UPID, "reindex": UPID})
         life = {"change": sample(SnapshotView), "forget": sample(BinView), "bin_list": [sample(BinView)]}

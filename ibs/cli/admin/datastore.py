@@ -36,6 +36,7 @@ from ibs.wire.datastore import (
     ProbeResult,
     QuarantineRequest,
     ReleaseRequest,
+    UsageRow,
 )
 
 root = app("datastore", "Datastores: where backups are kept.")
@@ -125,14 +126,53 @@ def probe(
     end({"online": ExitStatus.OK, "quarantined": ExitStatus.WARNING}.get(found.status, ExitStatus.UNAVAILABLE))
 
 
+class By(StrEnum):
+    """What figures are kept by."""
+
+    GROUP = "group"
+    NAMESPACE = "namespace"
+
+
+_USAGE = (
+    Column("NAME", lambda row: row.name),
+    Column("SNAPSHOTS", lambda row: format_count(row.snapshots), right=True),
+    Column("BEFORE SAVING", lambda row: format_bytes(row.plain_bytes), right=True),
+    Column("STORED", lambda row: format_bytes(row.stored_bytes), right=True),
+    Column("ITS OWN", lambda row: format_bytes(row.unique_bytes), right=True),
+    Column("SHARED", lambda row: format_bytes(row.shared_bytes), right=True),
+)
+
+
+def _usage(store: str, by: By, server: str | None, state_dir: Path | None, output: Output) -> None:
+    async def work() -> list[UsageRow]:
+        async with administrator(server, state_dir) as api:
+            return await api.get(f"/datastores/{store}/usage", list[UsageRow], params={"by": by.value})
+
+    print_rows(run(work, output), _USAGE, output, empty="there are no snapshots")
+
+
+def _growth(found: DatastoreStats) -> str:
+    if not found.growth_bytes_per_day:
+        return "free space does not shrink, or too few days are known"
+    ends = f", used up on {found.fills_on}" if found.fills_on else ""
+    return f"{format_bytes(found.growth_bytes_per_day)} a day{ends}"
+
+
 @root.command("stats", epilog=example("ironcore-backup datastore stats ibs-primary"))
 def stats(
     store: StoreArgument,
+    by: Annotated[
+        By | None, typer.Option(help="What each group or namespace takes, alone and shared; reads every index.")
+    ] = None,
     server: ServerOption = None,
     state_dir: StateDirOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Show space, inodes, chunks and what deduplication and compression save."""
+
+    if by is not None:
+        _usage(store, by, server, state_dir, output)
+        return
 
     async def work() -> DatastoreStats:
         async with administrator(server, state_dir) as api:
@@ -149,6 +189,8 @@ def stats(
         ("In progress", f"{found.received_chunks} chunks of running sessions"),
         ("Snapshots", f"{found.snapshots} in {found.groups} groups, {format_bytes(found.plain_bytes)} before saving"),
         ("Saving", f"{found.dedup_ratio:.2f} to 1 by deduplication and compression"),
+        ("Reclaimable", f"{format_bytes(found.trash_bytes)} in trash, {format_count(found.trash_chunks)} chunks"),
+        ("Growth", _growth(found)),
         ("Sessions", f"{found.open_sessions} open, {found.interrupted_sessions} interrupted"),
     ]
     print_facts(found, facts, output)

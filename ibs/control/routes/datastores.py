@@ -18,6 +18,7 @@ from ibs.wire.datastore import (
     QuarantineRequest,
     ReleaseRequest,
     SnapshotView,
+    UsageRow,
 )
 
 routes = Routes("datastores")
@@ -93,6 +94,18 @@ async def datastore_remove(call: Call) -> None:
 async def datastore_stats(call: Call) -> DatastoreStats:
     """Show space, inodes, chunks and savings."""
     return await call.context.datastores.stats(call.path["store"])
+
+
+@routes.route(
+    "GET",
+    "/datastores/{store}/usage",
+    access=needs(Privilege.DATASTORE_AUDIT, "/datastore/{store}"),
+    answer=list[UsageRow],
+    query=[Query("by", default="group", doc="group or namespace")],
+)
+async def datastore_usage(call: Call) -> list[UsageRow]:
+    """Show what each group or namespace takes, alone and together with others. Reads every index."""
+    return await call.context.datastores.usage(call.path["store"], call.query["by"])
 
 
 @routes.route(

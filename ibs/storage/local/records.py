@@ -18,7 +18,8 @@ from ibs.storage.local.held import Held
 CLOCK: Final = "clock.json"
 RETENTION: Final = "retention.json"
 GC: Final = "gc.json"
-_KNOWN: Final = frozenset({GC, CLOCK, RETENTION})
+HISTORY: Final = "history.json"
+_KNOWN: Final = frozenset({GC, CLOCK, HISTORY, RETENTION})
 
 
 @dataclass(frozen=True, slots=True)

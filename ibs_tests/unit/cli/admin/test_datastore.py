@@ -20,6 +20,7 @@ from ibs.wire.datastore import (
     ProbeResult,
     QuarantineRequest,
     ReleaseRequest,
+    UsageRow,
 )
 from ibs_tests.support.fakeapi import install, invoke
 
@@ -127,3 +128,23 @@ def test_adopt_sends_an_absolute_path(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert api.asked[0][2] == DatastoreAdopt(name="main", path=str(Path("store").absolute()), takeover=True)
     api.answers["POST", "/datastores/adopt"] = ConflictError("it belongs to server x", hint="--takeover")
     assert invoke(root, "datastore", "adopt", "store", "--name", "main").exit_code == 3
+
+
+def test_stats_by_group_show_what_is_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    api = install(monkeypatch, tmp_path)
+    row = UsageRow(
+        name="host/a", snapshots=2, plain_bytes=1 << 30, stored_bytes=300, unique_bytes=100, shared_bytes=200
+    )
+    api.answers["GET", "/datastores/main/usage"] = [row]
+    shown = invoke(root, "datastore", "stats", "main", "--by", "group").output
+    assert "host/a" in shown
+    assert "1.0 GiB" in shown
+    assert json.loads(invoke(root, "datastore", "stats", "main", "--by", "group", "-o", "json").output)[0] == {
+        "name": "host/a",
+        "snapshots": 2,
+        "plain_bytes": 1 << 30,
+        "stored_bytes": 300,
+        "unique_bytes": 100,
+        "shared_bytes": 200,
+    }
+    assert invoke(root, "datastore", "stats", "main", "--by", "owner").exit_code == 2

@@ -28,6 +28,8 @@ async def test_life_of_a_datastore(ask: Any, context: FakeContext) -> None:
 
 
 async def test_an_existing_datastore_is_attached(ask: Any, context: FakeContext) -> None:
+    await ask("GET", "/datastores/main/usage?by=namespace")
+    assert context.asked[-1] == ("usage", "main", "namespace")
     body = {"name": "main", "path": "/srv/old", "takeover": True}
     await ask("POST", "/datastores/adopt", 201, json=body)
     assert context.asked[-1] == ("adopt", "main", "/srv/old", "", True)
