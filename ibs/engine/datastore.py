@@ -10,7 +10,7 @@ from ibs.core.names import Namespace, SnapshotName
 from ibs.engine.bin import Bin
 from ibs.engine.context import StoreContext
 from ibs.engine.gc.collector import GarbageCollector
-from ibs.engine.modes import Mode
+from ibs.engine.modes import Mode, Use
 from ibs.engine.readers import ReaderTable
 from ibs.engine.retention import Retention
 from ibs.engine.session.discard import Discarded, find_unreferenced
