@@ -16,8 +16,8 @@ from ibs.engine.retention import Retention
 from ibs.engine.session.discard import Discarded, find_unreferenced
 from ibs.engine.session.table import SessionTable
 from ibs.engine.snapshots import SnapshotCatalog
-from ibs.errors import DatastoreReadOnly, FormatError, NoSpace, NotFoundError
 from ibs.engine.usage import fills_on, note_day, usage
+from ibs.errors import DatastoreReadOnly, FormatError, NoSpace, NotFoundError
 from ibs.ports.chunkstore import Address
 from ibs.storage.local import LocalStore
 from ibs.wire.datastore import DatastoreStats, UsageRow
@@ -62,9 +62,9 @@ class Datastore:
         """End what was silent too long. Call it now and then."""
         await self.sessions.expire()
         await self.readers.expire()
+        await self.context.pool.disk(note_day, self.context)
         await self.keep_time()
         await self.bin.expire()
-        await self.context.pool.disk(note_day, self.context)
         await self.gc.expire()
 
     async def keep_time(self) -> None:
@@ -90,17 +90,17 @@ class Datastore:
         """Figures for `datastore stats`. Raises DatastoreOffline."""
         return await self.context.pool.disk(self._stats)
 
-    def _stats(self) -> DatastoreStats:
-        counts, space = self.store.counts(), self.store.space()
     async def usage(self, by: str) -> list[UsageRow]:
         """What each group or namespace takes; reads every index. Raises UsageError, DatastoreOffline."""
         with self.context.modes.using(Use.READ):
             return await self.context.pool.disk(usage, self.context, by)
 
-        groups, snapshots, plain = self._totals()
-        return DatastoreStats(
+    def _stats(self) -> DatastoreStats:
+        counts, space = self.store.counts(), self.store.space()
         trash = self.store.trash()
         growth, fills = fills_on(note_day(self.context))
+        groups, snapshots, plain = self._totals()
+        return DatastoreStats(
             name=self.name,
             status=self.status[0],
             mode=self.context.modes.mode.value,
@@ -119,12 +119,12 @@ class Datastore:
             dedup_ratio=round(plain / counts.stored_bytes, 3) if counts.stored_bytes else 0.0,
             open_sessions=len(self.sessions.open_sessions),
             interrupted_sessions=len(self.sessions.interrupted_sessions),
-        )
-
             trash_chunks=sum(one.chunks for one in trash),
             trash_bytes=sum(one.bytes for one in trash),
             growth_bytes_per_day=growth,
             fills_on=fills,
+        )
+
     def _totals(self) -> tuple[int, int, int]:
         """Groups, snapshots, and the bytes these would take without deduplication and compression."""
         groups: set[tuple[Namespace, str]] = set()
