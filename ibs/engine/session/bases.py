@@ -20,6 +20,7 @@ from ibs.engine.context import StoreContext
 from ibs.engine.folders import StoredSnapshot
 from ibs.engine.indexes import StoredIndex, linked_index
 from ibs.engine.session.facts import SessionFacts
+from ibs.engine.session.pins import id_array
 from ibs.engine.session.records import distinct
 from ibs.errors import FormatError, NotFoundError
 from ibs.ports.chunkstore import Address, ChunkInfo, ChunkState, ChunkStore
@@ -115,6 +116,15 @@ def present(store: ChunkStore, domain: bytes, ids: IdArray) -> NDArray[np.bool_]
         addresses = [Address(domain, one.tobytes()) for one in ids[start : start + limits.PRESENCE_BATCH_IDS]]
         for at, info in enumerate(_states(store, addresses), start):
             usable[at] = info.state in USABLE and info.address not in unavailable
+    return usable
+
+
+def not_known_bad(store: ChunkStore, domain: bytes, ids: IdArray) -> NDArray[np.bool_]:
+    """Which of the ids nothing bad is known of: from memory, without a look at the store."""
+    usable = np.ones(len(ids), dtype=np.bool_)
+    bad = [address.id for address in store.unavailable() if address.domain == domain]
+    if bad:
+        usable &= ~IdLookup(distinct(id_array(b"".join(bad)))).contains(ids)
     return usable
 
 

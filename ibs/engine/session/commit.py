@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import trio
 
 from ibs.core import manifest as manifests
@@ -18,9 +19,10 @@ from ibs.core.ids import digest
 from ibs.core.index import IdArray
 from ibs.core.manifest import Manifest, ManifestArchive, Signature, SnapshotState
 from ibs.engine.context import StoreContext
-from ibs.engine.session.bases import present
+from ibs.engine.session.bases import not_known_bad, present
 from ibs.engine.session.discard import settle
 from ibs.engine.session.facts import SessionFacts
+from ibs.engine.session.pins import PinSet
 from ibs.engine.session.records import GrowingIndex
 from ibs.errors import ChunkNotFound, ConflictError, CorruptChunk, IbsError, RefusedError, UsageError
 from ibs.ports.chunkstore import Address, ChunkState
@@ -46,6 +48,7 @@ class Staged:
     blobs: Mapping[str, StagedBlob]
     new_chunks: int
     new_bytes: int
+    pins: PinSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,13 +168,19 @@ def _signature(context: StoreContext, facts: SessionFacts, manifest: Manifest, r
 def check_presence(context: StoreContext, staged: Staged) -> list[IdArray]:
     """Every chunk of every archive is there and good (P2); returns their ids, an archive each.
 
+    What this session delivered is looked for in the store. What it took over from its base was looked for when the
+    session was opened and is pinned since: of that only bad news counts, so that a commit takes as long as there is
+    new data, not old (PROTOCOLS 6).
+
     Raises ChunkNotFound, CorruptChunk naming chunk and archive.
     """
     domain, used = staged.facts.domain_bytes, []
     for name in _closed(staged):
         ids = staged.indexes[name].all_ids()
         used.append(ids)
-        usable = present(context.store, domain, ids)
+        usable = not_known_bad(context.store, domain, ids)
+        delivered = np.flatnonzero(staged.pins.delivered(ids))
+        usable[delivered] &= present(context.store, domain, ids[delivered])
         if usable.all():
             continue
         chunk = ids[int((~usable).argmax())].tobytes()

@@ -269,6 +269,11 @@ class PinSet:
                 left = left[~self._uploaded.contains(ids[left])]
         return left
 
+    def delivered(self, ids: IdArray) -> NDArray[np.bool_]:
+        """Which of the ids were uploaded or inherited; the others of an index are of its bases."""
+        with self._lock:
+            return self._uploaded.contains(ids)
+
     def uploaded(self, chunk: bytes) -> bool:
         """True when this session delivered or inherited the chunk."""
         with self._lock:

@@ -318,7 +318,12 @@ class WriteSession:
 
     def _staged(self) -> committing.Staged:
         return committing.Staged(
-            self.facts, dict(self._indexes), dict(self._blobs), self._ingest.new_chunks, self._ingest.new_bytes
+            self.facts,
+            dict(self._indexes),
+            dict(self._blobs),
+            self._ingest.new_chunks,
+            self._ingest.new_bytes,
+            self._pins,
         )
 
     async def abort(self, reason: str, *, discard: bool = False) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from ibs.errors import (
     SignatureInvalid,
     UsageError,
 )
+from ibs.ports.chunkstore import Address, ChunkInfo
 from ibs.storage.local import Options
 from ibs.wire.session import CommitRequest
 from ibs_tests.support.engine import OTHER, SEED, Box, Writer, address_of, backup, key_registry, read, start
@@ -210,6 +212,25 @@ async def test_a_chunk_that_left_no_trace_is_named(datastore: Datastore) -> None
     with pytest.raises(ChunkNotFound, match=writer.id(b"data").hex()):
         await writer.commit()
     assert await nothing_visible(datastore)
+
+
+async def test_a_commit_looks_only_for_what_the_session_delivered(
+    datastore: Datastore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await backup(datastore, {"etc.tree": CONTENT})
+    writer = await start(datastore)
+    await writer.send(b"new")
+    await writer.archive("etc.tree", [*CONTENT, b"new"], send=False)
+    asked: list[Address] = []
+    before = datastore.store.info
+
+    def info(addresses: Sequence[Address]) -> list[ChunkInfo]:
+        asked.extend(addresses)
+        return before(addresses)
+
+    monkeypatch.setattr(datastore.store, "info", info)
+    await writer.commit()
+    assert asked == [address_of(b"new")]
 
 
 async def test_a_suspect_chunk_is_not_committed(datastore: Datastore) -> None:
