@@ -237,6 +237,7 @@ def _compose(
 ) -> ServerContext:
     """Seat the roles and make what the control plane gets of them."""
     endpoint, clock, datastores, tasks = Endpoint(), base.clock, base.datastores, base.tasks
+    spawn = _spawner(background)
     began = clock.monotonic()
 
     def on_listening(bound: Bound) -> None:
@@ -244,9 +245,6 @@ def _compose(
 
     async def serve_api(stopping: trio.Event, status: trio.TaskStatus[Any]) -> None:
         await control.serve(replace(context, api_stopping=stopping), task_status=status)
-
-    def spawn(work: Callable[[], Awaitable[object]]) -> None:
-        background.start_soon(_guarded, work)
 
     def admit() -> None:
         if supervisor.stopping:
@@ -300,6 +298,11 @@ def _compose(
         uptime=lambda: clock.monotonic() - began,
     )
     return context
+
+
+def _spawner(background: trio.Nursery) -> Callable[[Callable[[], Awaitable[object]]], None]:
+    """What starts work of the desks in the background."""
+    return lambda work: background.start_soon(_guarded, work)
 
 
 async def _guarded(work: Callable[[], Awaitable[object]]) -> None:

@@ -78,6 +78,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     stats: dict[Line, Count] = {}
     warnings: Count = 0
     run: Count = 0
+    # A later addition: digest (hex) of the manifest that this one was made from when its group was moved.
+    source: Line | msgspec.UnsetType = msgspec.UNSET
 
     def archive(self, name: str) -> ManifestArchive | None:
         """The archive called `name`, or None."""
@@ -259,6 +261,8 @@ def _check_manifest(manifest: Manifest) -> None:
         raise FormatError(f"owner {manifest.owner!r} is not an auth-id")
     if manifest.previous:
         parse_hex(manifest.previous, "previous manifest digest")
+    if manifest.source is not msgspec.UNSET:
+        parse_hex(manifest.source, "source manifest digest")
     _check_fingerprint(manifest.key_fingerprint)
     if bool(manifest.key_fingerprint) < (manifest.mode == "encrypted") or (
         manifest.mode == "plain" and manifest.key_fingerprint

@@ -16,12 +16,14 @@ from ibs.core.names import Group, Namespace, SnapshotName, format_time
 from ibs.engine.bin import BinEntry
 from ibs.engine.datastore import Datastore
 from ibs.engine.datastores import Datastores
+from ibs.engine.moving import move_group
 from ibs.errors import FormatError, NotFoundError, UsageError
 from ibs.wire.datastore import SnapshotView
 from ibs.wire.lifecycle import (
     BinEmptied,
     BinView,
     ClockView,
+    GroupMoved,
     GroupOwnerChanged,
     NamespaceRemoved,
     NamespaceView,
@@ -162,6 +164,18 @@ class Lifecycle:
         text = f"group {name} of {store} was given to {owner} by {auth_id}; it was {before or 'without an owner'}"
         _tell(datastore, "group.owner-changed", text, auth_id)
         return GroupOwnerChanged(group=str(name), owner=owner, before=before)
+
+    async def move_group(self, store: str, auth_id: str, group: str, namespace: str) -> GroupMoved:
+        """Move a group to another namespace. Raises what `engine.moving.move_group` does."""
+        datastore = await self._datastores.get(store)
+        name, target = group_of(group), Namespace.parse(namespace)
+        sessions = datastore.sessions
+        facts = [one.facts for one in sessions.open_sessions]
+        busy = any((one.name.namespace, one.name.group) == (name.namespace, name.group) for one in facts)
+        moved = await move_group(datastore.context, datastore.bin, name, target, auth_id, busy=busy)
+        text = f"group {name} of {store} was moved to namespace {target or 'root'} by {auth_id}"
+        _tell(datastore, "group.moved", text, auth_id)
+        return GroupMoved(snapshots=_words(moved.snapshots))
 
 
 def group_of(text: str) -> SnapshotName:

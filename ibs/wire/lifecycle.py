@@ -199,3 +199,16 @@ class GroupOwnerChanged(Wire, frozen=True, kw_only=True):
     group: str
     owner: str
     before: str
+
+
+class GroupMove(Wire, frozen=True, kw_only=True):
+    """`group` with its namespace, such as `ns:a/b/host/web01`; `namespace` where it is to go, empty for the root."""
+
+    group: str
+    namespace: str
+
+
+class GroupMoved(Wire, frozen=True, kw_only=True):
+    """New names, oldest first; the old snapshots are in the bin."""
+
+    snapshots: list[str]

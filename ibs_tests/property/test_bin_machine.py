@@ -241,4 +241,4 @@ class BinMachine(RuleBasedStateMachine):
 
 
 TestBin = BinMachine.TestCase
-TestBin.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+TestBin.settings = settings(max_examples=10, stateful_step_count=20, deadline=None)

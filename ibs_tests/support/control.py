@@ -43,6 +43,7 @@ from ibs.wire.lifecycle import (
     BinEmptied,
     BinView,
     ClockView,
+    GroupMoved,
     GroupOwnerChanged,
     NamespaceRemoved,
     NamespaceView,
@@ -241,6 +242,7 @@ class FakeContext:
         life = {"change": sample(SnapshotView), "forget": sample(BinView), "bin_list": [sample(BinView)]}
         life |= {"bin_undo": "x", "bin_empty": sample(BinEmptied), "namespaces": [sample(NamespaceView)]}
         life |= {"create_namespace": sample(NamespaceView), "remove_namespace": sample(NamespaceRemoved)}
+        life |= {"move_group": sample(GroupMoved)}
         life |= {"set_owner": sample(GroupOwnerChanged), "clock": sample(ClockView), "confirm_clock": sample(ClockView)}
         self.lifecycle = Recorder(self.asked, life)
         prune = {"retention": [sample(RetentionView)], "set_retention": sample(RetentionView), "clear_retention": None}

@@ -12,6 +12,8 @@ from ibs.cli.output import Column, Output, OutputOption, print_json, print_rows,
 from ibs.units import format_count
 from ibs.wire.datastore import GroupView
 from ibs.wire.lifecycle import (
+    GroupMove,
+    GroupMoved,
     GroupOwnerChanged,
     GroupOwnerSet,
     NamespaceCreate,
@@ -144,3 +146,28 @@ def chown(
     if output is Output.JSON:
         print_json(done)
     say(f"group {done.group} belongs to {done.owner} now; it was {done.before or 'without an owner'}", output)
+
+
+@groups.command("move", epilog=example("ironcore-backup group move ibs-primary host/web01 a/b"))
+def move(
+    store: StoreArgument,
+    group: Annotated[str, typer.Argument(metavar="GROUP", help="Such as host/web01 or ns:a/b/host/web01.")],
+    namespace: Annotated[str, typer.Argument(metavar="NAMESPACE", help='Where it is to go; "" for the root.')],
+    server: ServerOption = None,
+    state_dir: StateDirOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Move a group to another namespace. Its snapshots are issued anew there, the old ones go to the bin.
+
+    Refused when a client has signed a snapshot, as every encrypted one is: its name is part of what was signed.
+    """
+
+    async def work() -> GroupMoved:
+        async with administrator(server, state_dir) as api:
+            body = GroupMove(group=group, namespace=namespace)
+            return await api.post(f"/datastores/{store}/groups/move", GroupMoved, body)
+
+    done = run(work, output)
+    if output is Output.JSON:
+        print_json(done)
+    say(f"{len(done.snapshots)} snapshots were moved; back up with --ns {namespace!r} from now on", output)

@@ -19,6 +19,8 @@ from ibs.wire.lifecycle import (
     BinUndo,
     BinView,
     ClockView,
+    GroupMove,
+    GroupMoved,
     GroupOwnerChanged,
     GroupOwnerSet,
     NamespaceCreate,
@@ -194,6 +196,22 @@ async def group_owner(call: Call) -> GroupOwnerChanged:
     store, space = call.path["store"], group_of(request.group).namespace
     call.context.access.require(call.principal, Privilege.DATASTORE_MODIFY, datastore_path(store, str(space)))
     return await call.context.lifecycle.set_owner(store, call.principal.auth_id, request.group, request.owner)
+
+
+@routes.route(
+    "POST",
+    "/datastores/{store}/groups/move",
+    access=authenticated("Datastore.Modify on both namespaces"),
+    body=GroupMove,
+    answer=GroupMoved,
+)
+async def group_move(call: Call) -> GroupMoved:
+    """Move a group to another namespace, if the server had signed all of it; the old snapshots go to the bin."""
+    request: GroupMove = call.body
+    store, auth_id = call.path["store"], call.principal.auth_id
+    for space in (str(group_of(request.group).namespace), request.namespace):
+        call.context.access.require(call.principal, Privilege.DATASTORE_MODIFY, datastore_path(store, space))
+    return await call.context.lifecycle.move_group(store, auth_id, request.group, request.namespace)
 
 
 # --- the store's clock ---

@@ -95,3 +95,11 @@ async def test_namespaces_and_owners(house: House) -> None:
     with pytest.raises(UsageError, match="not a group"):
         await desk.set_owner("s1", WHO, name, OTHER)
     assert group_of("ns:a/host/x").namespace == Namespace.parse("a")
+
+
+async def test_a_group_moves_and_that_is_told(house: House) -> None:
+    desk, datastore, name = await made(house)
+    moved = await desk.move_group("s1", WHO, "host/web01", "a")
+    assert moved.snapshots == [f"ns:a/{name}"]
+    assert [str(one) for one in await datastore.snapshots.every()] == moved.snapshots
+    assert house.kinds()[-1] == "group.moved"

@@ -8,7 +8,7 @@ import pytest
 
 from ibs.cli.admin import root
 from ibs.wire.datastore import GroupView
-from ibs.wire.lifecycle import GroupOwnerChanged, NamespaceRemoved, NamespaceView
+from ibs.wire.lifecycle import GroupMoved, GroupOwnerChanged, NamespaceRemoved, NamespaceView
 from ibs_tests.support.fakeapi import install, invoke
 
 
@@ -42,3 +42,10 @@ def test_groups_and_their_owners(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert "unknown" in invoke(root, "group", "list", "main", "--ns", "a").output
     done = invoke(root, "group", "chown", "main", "ns:a/host/x", "b@ibs").output
     assert "belongs to b@ibs now; it was without an owner" in done
+
+
+def test_a_group_moves(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    api = install(monkeypatch, tmp_path)
+    api.answers["POST", "/datastores/main/groups/move"] = GroupMoved(snapshots=["x", "y"])
+    assert "2 snapshots were moved" in invoke(root, "group", "move", "main", "host/x", "a/b").output
+    assert (api.asked[0][2].group, api.asked[0][2].namespace) == ("host/x", "a/b")

@@ -41,6 +41,7 @@ DECIDED_BY_HANDLER: dict[str, Any] = {
     "namespace_create": ("Admin",),
     "namespace_remove": ("Admin",),
     "group_owner": ("Admin",),
+    "group_move": ("Admin",),
     "retention_set": ("Admin",),
     "retention_clear": ("Admin",),
     "prune_simulate": ("Datastore.Reader", "Datastore.Audit", "Admin"),
@@ -77,6 +78,7 @@ BODY = {
     "snapshot_forget": {"snapshot": SNAPSHOT},
     "bin_undo": {"entry": SNAPSHOT},
     "group_owner": {"group": "host/a"},
+    "group_move": {"group": "host/a"},
 }
 PATH = {
     "store": "main",
