@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -81,6 +82,7 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     """Parse the options, run every case, print what came of it."""
     options = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers are stopped and file systems unmounted
     kinds: dict[str, type[Tool]] = {"ibs": Ours, "local": InProcess, "restic": Restic, "borg": Borg}
     wanted = [name for name in options.tools.split(",") if name in kinds]
     for name in RIVALS:
@@ -99,7 +101,11 @@ def main() -> int:
     for name, source in sets.items():
         places = options.work / "repositories" / name
         tools = [kinds[kind](places, size_gib=size_gib) for kind in wanted]
-        RUNS[name](session, name, source, tools)
+        try:
+            RUNS[name](session, name, source, tools)
+        finally:
+            for tool in tools:
+                tool.place.remove()
     console = Console(width=160)
     console.print(rows_table(session.rows))
     console.print("ibs: over TLS with a server, plain chunks. ibs, no TLS: its pipelines in one process, no server.")
