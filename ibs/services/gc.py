@@ -169,7 +169,7 @@ class Gc(Actor):
             for session_id, one in datastore.sessions.interrupted_sessions.items()
             if self._clock.monotonic() - one.since > limits.INTERRUPTED_SESSION_KEEP_SECONDS
         ]
-        if due:
+        if due and datastore.context.modes.allows(Use.PRUNE):  # else they wait, and nobody is told each minute
             task = await self._tasks.start(TaskType.GC, f"{datastore.name}:expired", str(ROOT))
             await task.run(lambda task: _discard(task, datastore, due))
         await datastore.expire()

@@ -199,7 +199,7 @@ class VerifyReport(Wire, frozen=True, kw_only=True):
 
 
 class VerifyOutlook(Wire, frozen=True, kw_only=True):
-    """How verification of a datastore stands. `fits` None: no rate was measured yet. `never`: not verified, and young."""
+    """How verification of a datastore stands. `fits` None: no rate is known yet. `never`: not verified, and young."""
 
     name: str
     snapshots: int

@@ -69,6 +69,23 @@ async def test_silent_sessions_end_and_old_leftovers_are_discarded_as_a_task(
         assert len(await house.tasks.list(type="gc")) == 1
 
 
+async def test_nothing_is_discarded_while_the_datastore_is_quarantined(house: House, autojump_clock: MockClock) -> None:
+    store, handle = await house.make_store(), furnish(house)
+    async with house.running():
+        writer = await start(store)
+        await writer.send(b"left behind")
+        await house.datastores.quarantine("s1", "root@ibs")
+        await trio.sleep(limits.INTERRUPTED_SESSION_KEEP_SECONDS + 1)
+        handle.tell(Expire())
+        await settled(house)
+        assert len(store.sessions.interrupted_sessions) == 1
+        assert await house.tasks.list(type="gc") == []
+        await house.datastores.release("s1", "root@ibs", "a false alarm")
+        handle.tell(Expire())
+        await settled(house)
+        assert store.sessions.interrupted_sessions == {}
+
+
 async def test_a_clean_up_on_request_does_not_wait_for_the_day_of_grace(
     house: House, autojump_clock: MockClock
 ) -> None:
