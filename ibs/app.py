@@ -237,7 +237,7 @@ def _compose(
 ) -> ServerContext:
     """Seat the roles and make what the control plane gets of them."""
     endpoint, clock, datastores, tasks = Endpoint(), base.clock, base.datastores, base.tasks
-    spawn = _spawner(background)
+    spawn, admit = _spawner(background), partial(_admit, supervisor)
     began = clock.monotonic()
 
     def on_listening(bound: Bound) -> None:
@@ -245,10 +245,6 @@ def _compose(
 
     async def serve_api(stopping: trio.Event, status: trio.TaskStatus[Any]) -> None:
         await control.serve(replace(context, api_stopping=stopping), task_status=status)
-
-    def admit() -> None:
-        if supervisor.stopping:
-            raise UnavailableError("the server is stopping", hint="try again in a moment")
 
     pruning = Pruning(datastores, tasks, spawn=spawn)
     roles = roster.seat_roles(
@@ -298,6 +294,12 @@ def _compose(
         uptime=lambda: clock.monotonic() - began,
     )
     return context
+
+
+def _admit(supervisor: Supervisor) -> None:
+    """Nothing new begins while the server stops. Raises UnavailableError."""
+    if supervisor.stopping:
+        raise UnavailableError("the server is stopping", hint="try again in a moment")
 
 
 def _spawner(background: trio.Nursery) -> Callable[[Callable[[], Awaitable[object]]], None]:

@@ -146,3 +146,17 @@ def test_the_clock_of_a_datastore_is_shown_and_confirmed(server: ServerProcess) 
     assert (shown["store"], shown["frozen"]) == ("main", "")
     confirmed = server.admin("datastore", "clock", "confirm", "main", "--output", "json").json()
     assert confirmed["confirmed_by"] == "root@ibs!local"
+
+
+def test_a_group_moves_and_restores_from_its_new_place(server: ServerProcess, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    many_files(tree, seed=6, count=5)
+    (name,) = backups(server, tree, "mover", 1)
+    moved = server.admin("group", "move", "main", "host/mover", "m", "--output", "json").json()["snapshots"]
+    assert moved == [f"ns:m/{name}"]
+    server.client("main", "restore", moved[0], "t.tree", str(tmp_path / "back"))
+    assert tree_differences(str(tree), str(tmp_path / "back")) == []
+    server.client("main", "restore", name, "t.tree", str(tmp_path / "no"), check=5)
+    (after,) = backups(server, tree, "mover", 1, "--ns", "m")
+    assert listed(server, "--ns", "m") == [moved[0], after]
+    assert server.admin("verify", "start", "main", "--namespace", "m", "--output", "json").json()["state"] == "OK"
