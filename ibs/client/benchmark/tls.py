@@ -19,6 +19,7 @@ from ibs.core import limits
 from ibs.errors import IbsError
 from ibs.ports.clock import Clock
 from ibs.ports.pool import Pool
+from ibs.runtime.tls import TlsStream
 from ibs.security.pinning import pinned_context
 from ibs.security.tls import ensure_certificate, server_context
 from ibs.wire import frames
@@ -83,20 +84,19 @@ async def _measure(pool: Pool, clock: Clock, pair: _Contexts, seconds: float) ->
     listener = socket.create_server(("127.0.0.1", 0))
     listener.settimeout(limits.TLS_HANDSHAKE_SECONDS_MAX)
     port: int = listener.getsockname()[1]
-    taken: list[int] = []
+    taken: list[tuple[int, str]] = []
 
     async def take() -> None:
         taken.append(await pool.disk(_take_all, listener, pair.server))
 
-    cipher, elapsed = "", 0.0
+    elapsed = 0.0
     async with trio.open_nursery() as nursery:  # noqa: TID251 - the other end of the connection ends with this one
         nursery.start_soon(take)
         try:
             with trio.fail_after(seconds + _SILENCE_SECONDS_MAX):
                 plain = await trio.open_tcp_stream("127.0.0.1", port)
-                async with trio.SSLStream(plain, pair.client, server_hostname="localhost") as stream:
+                async with TlsStream(plain, pair.client, server_hostname="localhost") as stream:
                     await stream.do_handshake()
-                    cipher = " ".join(str(part) for part in (stream.cipher() or ())[:2])
                     began = clock.monotonic()
                     data = bytes(limits.SEND_PIECE_BYTES)
                     while clock.monotonic() - began < seconds:
@@ -104,23 +104,26 @@ async def _measure(pool: Pool, clock: Clock, pair: _Contexts, seconds: float) ->
                     elapsed = clock.monotonic() - began
         finally:
             listener.close()
-    return Figure.of("tls", cipher, taken[0], elapsed, note="one connection over the loopback")
+    size, cipher = taken[0]
+    return Figure.of("tls", cipher, size, elapsed, note="one connection over the loopback")
 
 
-def _take_all(listener: socket.socket, context: ssl.SSLContext) -> int:
-    """Accept one connection and receive until its end; the number of bytes. Blocks, within deadlines."""
+def _take_all(listener: socket.socket, context: ssl.SSLContext) -> tuple[int, str]:
+    """Accept one connection and receive until its end: number of bytes, and the cipher. Blocks, within deadlines."""
+    cipher = ""
     try:
         accepted, _ = listener.accept()
     except OSError:
-        return 0
+        return 0, cipher
     buffer = bytearray(_RECEIVE_BYTES)
     total = 0
     with accepted:
         accepted.settimeout(_SILENCE_SECONDS_MAX)
         try:
             with context.wrap_socket(accepted, server_side=True) as secure:
+                cipher = " ".join(str(part) for part in (secure.cipher() or ())[:2])
                 while count := secure.recv_into(buffer):
                     total += count
         except OSError:  # the other end tells what went wrong
-            return total
-    return total
+            return total, cipher
+    return total, cipher

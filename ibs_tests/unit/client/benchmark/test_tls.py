@@ -44,4 +44,4 @@ async def test_a_handshake_that_fails_is_a_note(monkeypatch: pytest.MonkeyPatch)
 def test_a_listener_that_nobody_calls_ends() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(0.01)
-        assert tls._take_all(listener, make_contexts()[0].server) == 0
+        assert tls._take_all(listener, make_contexts()[0].server) == (0, "")
