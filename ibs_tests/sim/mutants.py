@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -23,12 +23,23 @@ from ibs.storage.local import barrier as barriers
 from ibs.storage.local import durable, files, ownership, publish, reader, receive, recover
 from ibs.storage.local import ledger as ledgers
 
-Mutant = Callable[[], AbstractContextManager[None]]
+
+@dataclasses.dataclass(frozen=True)
+class Mutant:
+    """`breaking` patches the product for as long as it is entered."""
+
+    breaking: Callable[[], AbstractContextManager[None]]
+    among: tuple[str, ...]
+
+
 MUTANTS: dict[str, Mutant] = {}
 
 
-def _replacing(name: str, *changes: tuple[Any, str, Callable[[Any], Any]]) -> None:
-    """A mutant that puts something else in each place: (module or class, name, from the old one make the new one)."""
+def _replacing(name: str, *changes: tuple[Any, str, Callable[[Any], Any]], among: Sequence[str] = ()) -> None:
+    """A mutant that puts something else in each place: (module or class, name, from the old one make the new one).
+
+    `among`: the errands in whose company it does its harm; the worlds it is looked for in hold little else.
+    """
 
     @contextlib.contextmanager
     def broken() -> Iterator[None]:
@@ -41,7 +52,7 @@ def _replacing(name: str, *changes: tuple[Any, str, Callable[[Any], Any]]) -> No
             for (place, attribute, _), old in zip(changes, before, strict=True):
                 setattr(place, attribute, old)
 
-    MUTANTS[name] = broken
+    MUTANTS[name] = Mutant(broken, tuple(among))
 
 
 def _no_journal(before: Any) -> Any:
@@ -65,7 +76,7 @@ def _silent(before: Any) -> Any:
     return announce
 
 
-_replacing("gate not announced", (PinGate, "announce", _silent))
+_replacing("gate not announced", (PinGate, "announce", _silent), among=("cleanup", "gc"))
 
 
 class _NoSnapshots:
@@ -83,7 +94,7 @@ def _manifests_first(before: Any) -> Any:
     return protected
 
 
-_replacing("manifests read before journals", (discarding, "protected_ids", _manifests_first))
+_replacing("manifests read before journals", (discarding, "protected_ids", _manifests_first), among=("cleanup",))
 
 
 def _no_mark(before: Any) -> Any:
@@ -145,7 +156,7 @@ def _present(before: Any) -> Any:
     return check
 
 
-_replacing("presence not checked", (committing, "check_presence", _present))
+_replacing("presence not checked", (committing, "check_presence", _present), among=("flip", "verify"))
 
 
 def _all_known(before: Any) -> Any:
@@ -159,10 +170,14 @@ def _all_known(before: Any) -> Any:
     return unusable
 
 
-_replacing("known answer for a bad chunk", (receive.Receiver, "_unusable", _all_known))
+_replacing("known answer for a bad chunk", (receive.Receiver, "_unusable", _all_known), among=("flip", "verify"))
 
-_replacing("wrong bytes served", (reader, "wrong", lambda before: lambda data, address: ""))
-_replacing("owner record not read again", (ownership, "check_fence", lambda before: lambda meta, store, mine: None))
+_replacing("wrong bytes served", (reader, "wrong", lambda before: lambda data, address: ""), among=("flip", "restore"))
+_replacing(
+    "owner record not read again",
+    (ownership, "check_fence", lambda before: lambda meta, store, mine: None),
+    among=("takeover",),
+)
 _replacing("group owner not checked", (opening, "check_owner", lambda before: lambda context, wanted: None))
 _replacing(
     "received chunks trusted after a crash",
@@ -181,7 +196,9 @@ def _journal_first_away(before: Any) -> Any:
     return publish_
 
 
-_replacing("journal removed before the manifest", (committing, "_publish", _journal_first_away))
+_replacing(
+    "journal removed before the manifest", (committing, "_publish", _journal_first_away), among=("cleanup", "gc")
+)
 
 
 def _manifest_first(before: Any) -> Any:
@@ -229,6 +246,7 @@ _replacing(
     (pins.WideWatch, "promised", _nobody_promised),
     (ledgers.Ledger, "retirable", _any_epoch),
     (ledgers.Ledger, "scan", _all_collectable),
+    among=("gc",),
 )
 
 
@@ -243,12 +261,24 @@ def _without(kind: str | tuple[str, ...]) -> Callable[[Any], Any]:
 
 
 _replacing("gc reads no sessions", (marker, "protected_ids", _without("staging/")))
-_replacing("gc reads no leases", (marker, "protected_ids", _without((".ibs/leases", "reader "))))
+_replacing(
+    "gc reads no leases",
+    (marker, "protected_ids", _without((".ibs/leases", "reader "))),
+    among=("restore", "gc", "purge", "forget"),
+)
 _replacing("gc reads no bin", (references, "of_bin_entry", lambda before: lambda context, entry: iter(())))
-_replacing("gc reads manifests before journals", (marker, "protected_ids", _manifests_first))
+_replacing("gc reads manifests before journals", (marker, "protected_ids", _manifests_first), among=("gc",))
 _replacing("gc sweeps before it marks", (marker.Marker, "_mark", lambda before: lambda self, table, first: iter((1,))))
-_replacing("trash has no grace", (trash.TrashKeeper, "until", lambda before: lambda self, found: found.since))
-_replacing("a retired chunk is answered for where it lies", (receive, "take_back", lambda before: lambda *about: None))
+_replacing(
+    "trash has no grace",
+    (trash.TrashKeeper, "until", lambda before: lambda self, found: found.since),
+    among=("gc", "expire", "purge"),
+)
+_replacing(
+    "a retired chunk is answered for where it lies",
+    (receive, "take_back", lambda before: lambda *about: None),
+    among=("gc", "purge", "forget"),
+)
 
 
 def _unannounced(before: Any) -> Any:
@@ -259,7 +289,9 @@ def _unannounced(before: Any) -> Any:
     return moving
 
 
-_replacing("moves to and from the bin are not announced", (PinGate, "moving", _unannounced))
+_replacing(
+    "moves to and from the bin are not announced", (PinGate, "moving", _unannounced), among=("gc", "undo", "forget")
+)
 
 
 def _by_the_wall(before: Any) -> Any:
@@ -271,4 +303,4 @@ def _by_the_wall(before: Any) -> Any:
     return advance
 
 
-_replacing("grace is counted by the wall clock", (storetime, "advance", _by_the_wall))
+_replacing("grace is counted by the wall clock", (storetime, "advance", _by_the_wall), among=("clock jump", "grace"))

@@ -10,7 +10,7 @@ import pytest
 
 from ibs_tests.sim.mutants import MUTANTS
 
-SEEDS = 250
+SEEDS = 400
 
 
 @pytest.mark.parametrize("name", sorted(MUTANTS))

@@ -7,9 +7,9 @@ until the process is stopped, killed, or the power goes. At the end everything c
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from random import Random
 
@@ -31,6 +31,7 @@ from ibs_tests.sim.alphabet import find_key
 from ibs_tests.sim.disk import File, Folder, Node
 from ibs_tests.sim.machine import MOUNT, Killed, Machine
 from ibs_tests.sim.model import IN_BIN, Model, State, Violation
+from ibs_tests.sim.mutants import Mutant
 from ibs_tests.sim.threads import Stuck
 
 UUID = "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"
@@ -301,6 +302,8 @@ class World:
             await actor(self)
         except IbsError as error:
             self.refused(name, error)
+        except (OSError, sqlite3.Error) as error:
+            raise Violation("errors are our own", f"{name}: {type(error).__name__}: {error}") from error
         if self.machine.dead:
             raise Killed
 
@@ -439,7 +442,12 @@ def _find(error: BaseException, kinds: tuple[type[BaseException], ...]) -> BaseE
     return None
 
 
-def run(seed: int, *, steps: int = STEPS, mutant: Callable[[], AbstractContextManager[None]] | None = None) -> Outcome:
+def run(seed: int, *, steps: int = STEPS, mutant: Mutant | None = None) -> Outcome:
     """Run one seed; with `mutant` on a product broken on purpose."""
-    with mutant() if mutant is not None else contextlib.nullcontext():
-        return World(seed, steps=steps).run()
+    world = World(seed, steps=steps)
+    if mutant is None:
+        return world.run()
+    if mutant.among:
+        world.weights = {"backup": 10, "forget": 2, **dict.fromkeys(mutant.among, 6)}
+    with mutant.breaking():
+        return world.run()
