@@ -57,6 +57,7 @@ DECIDED_BY_HANDLER: dict[str, Any] = {
     "session_available": OWN,
     "session_resumed": OWN,
     "session_chunk": OWN,
+    "session_suspect": OWN,
     "session_send": OWN,
     "session_append": OWN,
     "session_close_archive": OWN,
