@@ -65,6 +65,7 @@ class Tool:
         self.folder = self.place.folder
         self.repository = self.folder / "repository"
         self.environment = os.environ | {"BENCH_LOG": str(self.folder / "log"), "HOME": str(self.folder)}
+        self.environment.pop("PYTHONDONTWRITEBYTECODE", None)  # ours alone would start slower
         self.server: Figures | None = None
 
     def prepare(self) -> None:
