@@ -79,7 +79,7 @@ class SnapshotCatalog:
 
         *Durability*: durable when it returns.
         """
-        self._context.modes.require(Use.WRITE)
+        self._context.modes.require(Use.REPAIR)  # in a quarantine too: what is protected then is safe after it
 
         def change(state: SnapshotState) -> SnapshotState:
             return msgspec.structs.replace(

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from ibs.core.manifest import VerifyState
+from ibs.core.modes import Maintenance, Mode, ModeRecord, Quarantine
 from ibs.core.names import Group, Namespace, SnapshotName
 from ibs.engine.datastore import Datastore
-from ibs.errors import NotFoundError
+from ibs.errors import NotFoundError, UnderMaintenance
 from ibs_tests.support.engine import OTHER, OWNER, Box, backup, snapshot_of, start
 
 CONTENT = {"etc.tree": [b"data", b"meta"]}
@@ -100,3 +101,13 @@ async def test_notes_and_protection_are_changed_one_by_one(datastore: Datastore)
     assert await datastore.snapshots.annotate(name) == protected
     with pytest.raises(NotFoundError):
         await datastore.snapshots.annotate(SnapshotName.parse("host/web01/2020-01-01T00:00:00Z"), notes="x")
+
+
+async def test_a_snapshot_can_be_protected_in_a_quarantine_but_not_in_maintenance(datastore: Datastore) -> None:
+    name = snapshot_of(await backup(datastore, {"etc.tree": [b"a", b"meta"]}))
+    datastore.context.modes.set(ModeRecord(quarantine=Quarantine(reason="x", since="", by="")))
+    assert (await datastore.snapshots.annotate(name, protected=True)).protected
+    held = Maintenance(mode=Mode.READ_ONLY, reason="", since="", by="")
+    datastore.context.modes.set(ModeRecord(maintenance=held))
+    with pytest.raises(UnderMaintenance):
+        await datastore.snapshots.annotate(name, protected=False)
