@@ -321,11 +321,12 @@ class LocalStore:
 
     def check_owner(self) -> None:
         """Read the owner record again. Raises DatastoreOffline, and the store stays offline, when it is not ours."""
-        try:
-            ownership.check_fence(self._held.folders.meta, self.name, self._owner)
-        except DatastoreOffline as error:
-            self._held.gate.go_offline(str(error.details["reason"]))
-            raise
+        with border(self.name, "reading the owner record", root_fd=self._held.folders.root):
+            try:
+                ownership.check_fence(self._held.folders.meta, self.name, self._owner)
+            except DatastoreOffline as error:
+                self._held.gate.go_offline(str(error.details["reason"]))
+                raise
 
     def give_up(self) -> None:
         """Own it no more: any server may attach it next. Close it then. *Durability*: durable when it returns.

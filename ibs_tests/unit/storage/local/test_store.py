@@ -9,6 +9,7 @@ import pytest
 
 from ibs.errors import DatastoreOffline, FailedError, UsageError
 from ibs.ports.chunkstore import ChunkState, ChunkStore, PutOutcome
+from ibs.storage.local import ownership
 from ibs.storage.wrap.faults import Plan
 from ibs_tests.support.stores import StoreBox, make_blob, publish
 
@@ -119,6 +120,27 @@ def test_status_and_owner(box: StoreBox) -> None:
     store.sync()
     store.close()
     assert store.status == ("offline", "closed")
+
+
+def test_an_owner_record_that_cannot_be_read_is_our_error_wherever_it_is_looked_at(
+    box: StoreBox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = box.open()
+    address, blob = make_blob(1)
+    store.put(address, blob)
+    store.barrier()
+    epoch = store.raise_epoch()
+
+    def unreadable(meta: int) -> object:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(ownership, "read_owner", unreadable)
+    for call in (store.check_owner, lambda: store.retire([address], epoch, since=0), lambda: store.reclaim(epoch)):
+        with pytest.raises(FailedError, match="reading the owner record"):
+            call()
+    monkeypatch.undo()
+    assert store.status == ("online", "")
+    assert store.get(address) == blob
 
 
 def test_a_lost_disk_is_offline_not_corrupt(box: StoreBox) -> None:
