@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from ibs_tests.support.programs import ServerProcess, running_server
+from ibs_tests.support.programs import ServerProcess, module_command, running_server
 
 STORE = "ibs-primary"
 
@@ -200,3 +201,30 @@ def test_a_lost_servers_datastore_is_adopted_by_another(server: ServerProcess, t
         row = old.admin("datastore", "list", "-o", "json").json()[0]
         assert row["status"] == "offline"
         assert "owner elsewhere" in row["reason"]
+
+
+def test_s17_a_running_backup_is_interrupted_with_the_reason_and_resumed(server: ServerProcess, tmp_path: Path) -> None:
+    store, big = made(server, tmp_path / "store"), tmp_path / "big"
+    with big.open("wb") as file:
+        for _ in range(300):
+            file.write(os.urandom(1 << 20))
+    command = [*module_command("ironcore-backup-client"), "backup", f"disk.img:{big}"]
+    environment = server.client_environment(STORE)
+    running = subprocess.Popen(
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    while not any(store.glob("chunks/incoming/*/*")):
+        assert running.poll() is None
+    running.send_signal(signal.SIGSTOP)  # so that it is certainly not done yet
+    server.admin("datastore", "quarantine", STORE, "--reason", "a disk lies")
+    running.send_signal(signal.SIGCONT)
+    _, said = running.communicate(timeout=120)
+    assert running.returncode in {3, 6}
+    assert f"datastore {STORE} is quarantined" in said
+    server.admin("datastore", "release", STORE, "--cause", "it does not")
+    again = server.client(STORE, "backup", f"disk.img:{big}", "-o", "json").json()
+    tasks = server.admin("task", "list", "-o", "json").json()
+    log = server.admin("task", "log", again["upid"]).out
+    assert "an interrupted backup left" in log
+    failed = [task for task in tasks if task["state"] == "FAILED"]
+    assert all("is quarantined" in task["message"] for task in failed)
