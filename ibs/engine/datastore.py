@@ -11,6 +11,7 @@ from ibs.engine.bin import Bin
 from ibs.engine.context import StoreContext
 from ibs.engine.gc.collector import GarbageCollector
 from ibs.engine.modes import Mode, Use
+from ibs.engine.namespaces import Namespaces
 from ibs.engine.readers import ReaderTable
 from ibs.engine.retention import Retention
 from ibs.engine.session.discard import Discarded, find_unreferenced
@@ -37,6 +38,7 @@ class Datastore:
         self.bin = Bin(context)
         self.gc = GarbageCollector(context, self.bin)
         self.retention = Retention(context)
+        self.namespaces = Namespaces(context, self.bin)
 
     @property
     def in_use(self) -> int:
