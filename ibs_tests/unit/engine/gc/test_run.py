@@ -6,13 +6,14 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from ibs.core import limits
 from ibs.core.names import SnapshotName
 from ibs.engine.datastore import Datastore
 from ibs.engine.gc import run as module
 from ibs.engine.gc.plan import Options, Plan
 from ibs.engine.gc.run import Outcome, plan_text
 from ibs.wire.reader import ReaderOpen
-from ibs_tests.support.engine import OWNER, Writer, backup, read, snapshot_of, start
+from ibs_tests.support.engine import OWNER, Writer, address_of, backup, read, snapshot_of, start
 
 ALL = Options(share_percent=100)
 Act = Callable[[Datastore], Awaitable[None]]
@@ -48,8 +49,19 @@ async def forget(datastore: Datastore, name: SnapshotName) -> None:
     await datastore.bin.purge((await datastore.bin.put(name, "root@ibs")).entry)
 
 
-STEPS = range(1, 9)
-"""A run over few chunks: three of the table, marking, its result, two of the sweep; the last ones are never reached."""
+def kept(datastore: Datastore, *chunks: bytes) -> None:
+    """They were never in trash: being brought back when somebody asks is the second line, not the first."""
+    infos = datastore.store.info([address_of(data) for data in chunks])
+    assert {info.state.value for info in infos} <= {"durable", "received"}
+
+
+STEPS = range(1, 17)
+"""Of the table, of marking after each index, its result, of the sweep; the last are not reached."""
+
+
+@pytest.fixture(autouse=True)
+def _short_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "GC_STEP_INDEXES", 1)
 
 
 @pytest.fixture
@@ -74,6 +86,7 @@ async def test_a_backup_that_uploads_what_is_garbage_keeps_it(
 
     await Beside(datastore, at, act).run(monkeypatch)
     if beside:
+        kept(datastore, b"old", b"m1", b"own")
         await beside[0].archive("etc.tree", [b"old", b"m1", b"own"], send=False)
         result = await beside[0].commit()
         assert await read(datastore, result.snapshot, "etc.tree") == [b"old", b"m1", b"own"]
@@ -93,6 +106,7 @@ async def test_a_session_that_sent_before_commits_at_any_step(
         results.append(await writer.commit())
 
     await Beside(datastore, at, act).run(monkeypatch)
+    kept(datastore, b"old", b"own")
     if not results:
         await act(datastore)
     assert await read(datastore, results[0].snapshot, "etc.tree") == [b"old", b"own"]
@@ -114,6 +128,7 @@ async def test_a_session_is_resumed_at_any_step(
         heirs.append(heir)
 
     await Beside(datastore, at, act).run(monkeypatch)
+    kept(datastore, b"old", b"own")
     if not heirs:
         await act(datastore)
     await heirs[0].archive("etc.tree", [b"old", b"own"], send=False)
@@ -132,6 +147,7 @@ async def test_a_snapshot_forgotten_and_undone_at_any_step_is_whole(
         await datastore.bin.undo(str(name))
 
     await Beside(datastore, at, act).run(monkeypatch)
+    kept(datastore, b"mine", b"m3")
     assert await read(datastore, str(name), "etc.tree") == [b"mine", b"m3"]
 
 
@@ -151,9 +167,29 @@ async def test_a_snapshot_in_the_bin_undone_at_any_step_is_whole(
             await datastore.bin.put(name, "root@ibs")
 
     await Beside(datastore, at, act).run(monkeypatch)
+    kept(datastore, b"mine", b"m3")
     if name in [entry.snapshot for entry in await datastore.bin.entries()]:
         await datastore.bin.undo(str(name))
     assert await read(datastore, str(name), "etc.tree") == [b"mine", b"m3"]
+
+
+@pytest.mark.parametrize("at", STEPS)
+async def test_a_base_pinned_at_any_step_keeps_its_chunks_though_its_snapshot_goes(
+    datastore: Datastore, first: SnapshotName, at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = await made(datastore, b"mine", b"m3", group="host/c")
+    writers: list[Writer] = []
+
+    async def act(datastore: Datastore) -> None:
+        writers.append(await start(datastore, group="host/c"))
+        await forget(datastore, name)
+
+    await Beside(datastore, at, act).run(monkeypatch)
+    kept(datastore, b"mine", b"m3")
+    for writer in writers:
+        await writer.archive("etc.tree", [b"mine", b"m3"], send=False)
+        result = await writer.commit()
+        assert await read(datastore, result.snapshot, "etc.tree") == [b"mine", b"m3"]
 
 
 @pytest.mark.parametrize("at", STEPS)
@@ -169,6 +205,8 @@ async def test_a_reader_opened_at_any_step_reads_to_its_end_though_its_snapshot_
 
     await Beside(datastore, at, act).run(monkeypatch)
     await datastore.gc.run(ALL)
+    if readers:
+        kept(datastore, b"mine", b"m3")
     for reader in readers:
         index = await reader.file("etc.tree.idx")
         ids = [index[start : start + 32] for start in range(256, len(index), 40)]
@@ -184,7 +222,7 @@ async def test_a_step_is_taken_at_each_of_the_points_above(
     beside = Beside(datastore, 0, nothing)
     outcome = await beside.run(monkeypatch)
     assert outcome.retired.chunks == 2
-    assert 5 <= beside.steps < max(STEPS)
+    assert 6 <= beside.steps < max(STEPS)
 
 
 async def test_phases_are_shown_in_their_order(datastore: Datastore) -> None:
