@@ -28,7 +28,7 @@ from ibs.engine.gc.record import GcRecord, RunRecord
 from ibs.engine.gc.sweeper import Sweeper
 from ibs.engine.gc.trash import TrashKeeper
 from ibs.engine.modes import Use
-from ibs.errors import ChunkNotFound, ConflictError, IbsError, NoSpace, NotFoundError, RefusedError
+from ibs.errors import ChunkNotFound, ConflictError, CorruptChunk, IbsError, NoSpace, NotFoundError, RefusedError
 from ibs.ports.chunkstore import Address, Retired, Trash
 from ibs.runtime.throttle import Throttle
 from ibs.units import format_bytes, format_count
@@ -178,7 +178,7 @@ class GcRun:
         """Missing chunks that somebody said he knows of are known from here on."""
 
         def note(address: Address) -> None:
-            with contextlib.suppress(ChunkNotFound):
+            with contextlib.suppress(ChunkNotFound, CorruptChunk):
                 self._context.store.get(address)
 
         for address, by in found.plan.missing.items():

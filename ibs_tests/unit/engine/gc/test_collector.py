@@ -269,6 +269,17 @@ async def test_missing_chunks_can_be_accepted_in_so_many_words(datastore: Datast
     assert (await datastore.gc.run(Options())).plan.missing_known == 1
 
 
+async def test_a_chunk_that_only_the_index_lost_and_that_is_corrupt_does_not_stop_a_run(
+    datastore: Datastore, box: Box
+) -> None:
+    await two_snapshots(datastore)
+    box.spoil(b"new")
+    datastore.store._db.remove([address_of(b"new")])
+    await datastore.gc.run(Options(accept_missing=True))
+    assert datastore.store.unavailable() == {address_of(b"new")}
+    assert box.chunk_path(address_of(b"new")).with_name(f"{address_of(b'new').id.hex()}.bad").exists()
+
+
 async def test_marks_of_missing_chunks_that_nobody_wants_any_more_go(datastore: Datastore, box: Box) -> None:
     first, _ = await two_snapshots(datastore)
     box.chunk_path(address_of(b"old")).unlink()
