@@ -26,6 +26,7 @@ MANIFEST_FILE: Final = "manifest.json"
 SIGNATURE_FILE: Final = "manifest.sig"
 STATE_FILE: Final = "state.json"
 OWNER_FILE: Final = "owner.json"
+MARK_FILE: Final = "last.json"
 SIGNATURE_PREFIX: Final = b"ironcore-backup manifest v1\0"
 
 _INT_MAX: Final = (1 << 63) - 1
@@ -129,7 +130,15 @@ class _Versioned(msgspec.Struct):
     format: int
 
 
-_Struct = TypeVar("_Struct", Manifest, Signature, SnapshotState, GroupOwner)
+class GroupMark(msgspec.Struct, frozen=True, kw_only=True):
+    """The last number and time given to a snapshot that has left its group: neither is given again."""
+
+    format: int = FORMAT
+    sequence: int = 0
+    time: str = ""
+
+
+_Struct = TypeVar("_Struct", Manifest, Signature, SnapshotState, GroupOwner, GroupMark)
 _ENCODER: Final = msgspec.json.Encoder(order="deterministic")
 
 
@@ -223,6 +232,28 @@ def decode_owner(data: Buffer) -> GroupOwner:
     if not _AUTH_ID.fullmatch(owner.owner):
         raise FormatError(f"{OWNER_FILE}: {owner.owner!r} is not an auth-id")
     return owner
+
+
+def encode_mark(mark: GroupMark) -> bytes:
+    """The bytes of last.json. Raises FormatError."""
+    return _write(mark, decode_mark)
+
+
+def decode_mark(data: Buffer) -> GroupMark:
+    """Read last.json. Raises FormatError."""
+    mark = _read(data, GroupMark, MARK_FILE, limits.STATE_BYTES_MAX)
+    if mark.sequence < 0:
+        raise FormatError(f"{MARK_FILE}: sequence {mark.sequence} is negative")
+    if mark.time:
+        _check_time(mark.time)
+    return mark
+
+
+def _check_time(text: str) -> None:
+    try:
+        names.parse_time(text)
+    except UsageError as error:
+        raise FormatError(f"{MARK_FILE}: {error.message}") from error
 
 
 def _write(value: _Struct, check: Callable[[bytes], Any]) -> bytes:

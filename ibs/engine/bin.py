@@ -175,6 +175,7 @@ class Bin:
             by=by,
             why=why[: limits.COMMENT_CHARS_MAX],
         )
+        folders.note_leaving(name)
         entry = context.new_id()
         content = msgspec.json.encode(record) + b"\n"
         with context.gate.moving(self._ids(name)):

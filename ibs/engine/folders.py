@@ -16,15 +16,17 @@ from ibs.core import limits, manifest
 from ibs.core.ids import digest
 from ibs.core.manifest import (
     MANIFEST_FILE,
+    MARK_FILE,
     OWNER_FILE,
     SIGNATURE_FILE,
     STATE_FILE,
+    GroupMark,
     GroupOwner,
     Manifest,
     Signature,
     SnapshotState,
 )
-from ibs.core.names import Group, Namespace, SnapshotName
+from ibs.core.names import Group, Namespace, SnapshotName, format_time
 from ibs.errors import FormatError, NotFoundError
 from ibs.storage.local.layout import group_folder, snapshot_folder
 from ibs.storage.local.snapshots import SnapshotFiles, Stamp
@@ -173,6 +175,34 @@ class SnapshotFolders:
                 f"group {group} has no {OWNER_FILE}", hint="restore the file from a replica: nobody owns the group now"
             ) from None
         return manifest.decode_owner(content).owner
+
+    def mark(self, namespace: Namespace, group: Group) -> GroupMark:
+        """The last number and time that left the group; zeros when none did. Raises FormatError."""
+        try:
+            content = self.files.read(group_folder(namespace, group), MARK_FILE, limit=limits.STATE_BYTES_MAX)
+        except NotFoundError:
+            return GroupMark()
+        return manifest.decode_mark(content)
+
+    def note_leaving(self, name: SnapshotName) -> None:
+        """Call before the snapshot leaves its group: neither its number nor its time is given again there.
+
+        A client takes a number that goes behind for a server set back, and an undo needs the name to be free.
+        *Durability*: durable when it returns. The caller holds the group's lock.
+        """
+        if name.time is None or self.newest(name.namespace, name.group) != name:
+            return  # a newer one is there and goes on counting
+        try:
+            sequence = self.load(name).manifest.sequence
+        except FormatError:
+            sequence = 0
+        try:
+            before = self.mark(name.namespace, name.group)
+        except FormatError:
+            before = GroupMark()  # torn or foreign: what we say now holds
+        after = GroupMark(sequence=max(sequence, before.sequence), time=max(format_time(name.time), before.time))
+        if after != before:
+            self.files.write_group_mark(name.namespace, name.group, manifest.encode_mark(after))
 
     def set_owner(self, namespace: Namespace, group: Group, owner: str) -> None:
         """*Durability*: durable when it returns. The caller holds the group's lock."""

@@ -15,7 +15,8 @@ import numpy as np
 from ibs.core import limits
 from ibs.core.access import owns
 from ibs.core.ids import parse_fingerprint
-from ibs.core.names import Group, Namespace, SnapshotName, check_archive, format_time
+from ibs.core.manifest import GroupMark
+from ibs.core.names import Group, Namespace, SnapshotName, check_archive, format_time, parse_time
 from ibs.engine.context import StoreContext
 from ibs.engine.folders import StoredSnapshot
 from ibs.engine.references import journal_of
@@ -149,7 +150,17 @@ def _moment(context: StoreContext, wanted: Wanted, after: Sequence[datetime]) ->
     """Now, or as much later as it takes to come after every other snapshot and session of the group."""
     now = context.clock.now().astimezone(UTC).replace(microsecond=0)
     earlier = [*after, *context.folders.times(wanted.namespace, wanted.group)]
+    if (last := _mark(context, wanted).time) != "":
+        earlier.append(parse_time(last))
     return max([now, *(one + timedelta(seconds=1) for one in earlier)])
+
+
+def _mark(context: StoreContext, wanted: Wanted) -> GroupMark:
+    """What has left the group and must not be given again; nothing when that cannot be read."""
+    try:
+        return context.folders.mark(wanted.namespace, wanted.group)
+    except FormatError:
+        return GroupMark()
 
 
 def _facts(  # noqa: PLR0917 - one call, in order of the fields
@@ -166,7 +177,7 @@ def _facts(  # noqa: PLR0917 - one call, in order of the fields
         epoch=epoch,
         opened=format_time(context.clock.now()),
         upid=wanted.upid,
-        sequence=newest.manifest.sequence + 1 if newest is not None else 1,
+        sequence=max(newest.manifest.sequence if newest is not None else 0, _mark(context, wanted).sequence) + 1,
         previous=newest.digest.hex() if newest is not None else "",
         signer=wanted.signer,
     )

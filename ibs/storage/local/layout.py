@@ -37,6 +37,7 @@ MANIFEST: Final = "manifest.json"
 SIGNATURE: Final = "manifest.sig"
 STATE: Final = "state.json"
 GROUP_OWNER: Final = "owner.json"
+GROUP_MARK: Final = "last.json"
 
 DIR_MODE: Final = 0o700
 FILE_MODE: Final = 0o600

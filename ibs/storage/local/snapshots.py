@@ -20,6 +20,7 @@ from ibs.errors import ConflictError, NotFoundError, UsageError
 from ibs.storage.local import files
 from ibs.storage.local.held import Held
 from ibs.storage.local.layout import (
+    GROUP_MARK,
     GROUP_OWNER,
     MANIFEST,
     SIGNATURE,
@@ -159,6 +160,10 @@ class SnapshotFiles:
             with make_folders(self.held, folder.split("/")):
                 pass
         self._replace(folder, GROUP_OWNER, data)
+
+    def write_group_mark(self, namespace: Namespace, group: Group, data: bytes) -> None:
+        """Replace a group's `last.json`, atomically. Raises NotFoundError. *Durability*: durable."""
+        self._replace(group_folder(namespace, group), GROUP_MARK, data)
 
     def make_namespace(self, namespace: Namespace) -> None:
         """Make a namespace and those above it; nothing happens when it is there. *Durability*: durable."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from ibs.core import limits
 from ibs.core.ids import PLAIN_DOMAIN, chunk_id
 from ibs.core.index import IdLookup
-from ibs.core.manifest import SnapshotState
+from ibs.core.manifest import SnapshotState, decode_mark
 from ibs.core.modes import ModeRecord, Quarantine
 from ibs.core.names import SnapshotName
 from ibs.engine.datastore import Datastore
@@ -148,3 +150,27 @@ async def test_whoever_keeps_count_of_snapshots_is_told(box: Box, monkeypatch: p
     await datastore.bin.put(name, "root@ibs")
     await datastore.bin.undo(str(name))
     assert told == [(str(name), False), (str(name), True)]
+
+
+async def test_neither_number_nor_time_of_what_left_is_given_again(box: Box, datastore: Datastore) -> None:
+    first = await backup(datastore, {"etc.tree": CHUNKS})
+    second = await backup(datastore, {"etc.tree": CHUNKS})
+    name = SnapshotName.parse(second.snapshot)
+    before = (await datastore.snapshots.load(name)).manifest.sequence
+    await datastore.bin.put(name, "root@ibs")
+    third = await backup(datastore, {"etc.tree": CHUNKS})  # in the same second: the clock of these tests stands still
+    assert third.snapshot not in {first.snapshot, second.snapshot}
+    stored = await datastore.snapshots.load(SnapshotName.parse(third.snapshot))
+    assert stored.manifest.sequence == before + 1
+    await datastore.bin.undo(second.snapshot)
+    assert [str(one) for one in await datastore.snapshots.every()] == [first.snapshot, second.snapshot, third.snapshot]
+
+
+async def test_a_mark_that_cannot_be_read_is_no_obstacle(box: Box, datastore: Datastore) -> None:
+    result = await backup(datastore, {"etc.tree": CHUNKS})
+    await datastore.bin.put(SnapshotName.parse(result.snapshot), "root@ibs")
+    mark = Path(box.path, "ns/host/web01/last.json")
+    mark.write_bytes(b"{torn")
+    again = await backup(datastore, {"etc.tree": CHUNKS})
+    await datastore.bin.put(SnapshotName.parse(again.snapshot), "root@ibs")
+    assert decode_mark(mark.read_bytes()).time
