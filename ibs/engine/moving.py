@@ -23,7 +23,7 @@ from ibs.engine.bin import Bin
 from ibs.engine.context import StoreContext
 from ibs.engine.folders import StoredSnapshot
 from ibs.engine.modes import Use
-from ibs.errors import BusyError, ConflictError, NotFoundError, RefusedError, UsageError
+from ibs.errors import BusyError, ConflictError, FormatError, NotFoundError, RefusedError, UsageError
 from ibs.storage.local.layout import snapshot_folder
 
 
@@ -88,13 +88,28 @@ def _gather(context: StoreContext, source: Namespace, group: Group) -> list[Stor
 def _check_target(context: StoreContext, old: Sequence[StoredSnapshot], target: Namespace) -> None:
     """Nothing is there but what this move has made before it was stopped."""
     group = old[0].name.group
-    made = {stored.name.time: stored.digest.hex() for stored in old}
-    for moment in context.folders.times(target, group):
+    made = {stored.digest.hex() for stored in old}
+    times = context.folders.times(target, group)
+    if times:  # stopped while the old ones went to the bin, those that are there already count as well
+        made |= _binned(context, SnapshotName(old[0].name.namespace, group))
+    for moment in times:
         there = context.folders.load(SnapshotName(target, group, moment))
-        if made.get(moment) != there.manifest.source:
+        if there.manifest.source not in made:
             raise ConflictError(
                 f"there is a group {SnapshotName(target, group)} already", hint="choose another namespace"
             )
+
+
+def _binned(context: StoreContext, group: SnapshotName) -> set[str]:
+    """Digests, in hex, of the group's manifests in the bin, as far as they can be read."""
+    found = set()
+    for entry in context.store.bin.entries():
+        with contextlib.suppress(NotFoundError, FormatError):
+            raw = context.store.bin.read(entry, MANIFEST_FILE)
+            name = SnapshotName.parse(manifests.decode(raw).snapshot)
+            if SnapshotName(name.namespace, name.group) == group:
+                found.add(digest(raw).hex())
+    return found
 
 
 def _issue(context: StoreContext, stored: StoredSnapshot, target: Namespace, previous: str) -> tuple[SnapshotName, str]:

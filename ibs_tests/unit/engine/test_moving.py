@@ -84,6 +84,27 @@ async def test_stopped_half_way_it_goes_on_when_asked_again(
     assert datastore.store.staging.names() == []
 
 
+async def test_stopped_while_the_old_ones_go_to_the_bin_it_goes_on(
+    box: Box, datastore: Datastore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = await made(box, datastore, 3)
+    put = datastore.bin.put
+
+    async def fails(name: SnapshotName, by: str, why: str = "") -> object:
+        if name == old[1]:
+            raise BusyError("stopped")
+        return await put(name, by, why)
+
+    monkeypatch.setattr(datastore.bin, "put", fails)
+    with pytest.raises(BusyError):
+        await move(datastore)
+    assert len(await datastore.snapshots.every()) == 5
+    monkeypatch.setattr(datastore.bin, "put", put)
+    await move(datastore)
+    assert [name.namespace for name in await datastore.snapshots.every()] == [NEW] * 3
+    assert {entry.snapshot for entry in await datastore.bin.entries()} == set(old)
+
+
 async def test_what_cannot_be_moved(box: Box, datastore: Datastore) -> None:
     with pytest.raises(NotFoundError):
         await move(datastore)
