@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 import trio
 
@@ -102,6 +103,7 @@ def check_facts(staged: Staged, manifest: Manifest) -> None:
         "sequence": (manifest.sequence, facts.sequence),
         "previous": (manifest.previous, facts.previous),
         "owner": (manifest.owner, facts.auth_id),
+        "source": (manifest.source is msgspec.UNSET, True),  # what a snapshot was made from only the server says
         "encryption": (manifest.mode == "encrypted", bool(facts.key_fingerprint)),
         "archives": (sorted(one.name for one in manifest.archives), sorted(_closed(staged))),
         "blobs": (

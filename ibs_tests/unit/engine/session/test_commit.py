@@ -57,6 +57,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "another sequence": {"sequence": 7},
     "another previous": {"previous": "ab" * 32},
     "another owner": {"owner": OTHER},
+    "a source that it was not made from": {"source": "ab" * 32},
     "no archive": {"archives": ()},
     "an encryption that is none": {"mode": "signed"},
     "a blob that never came": {"blobs": (ManifestBlob(name="x", bytes=1, digest="00" * 32),)},
