@@ -35,6 +35,7 @@ Points of the local store, in the order a chunk and a snapshot meet them:
     revive.row              before its row says so
     reclaim.row             before rows of chunks in trash go
     reclaim.file            before each of their files goes
+    reindex.row             before a batch of rows is written by a reindex
     get.read                before a chunk is read
     recover.promote         opening: before each proven chunk moves to its final folder
     recover.rebuild         opening: before the index is rebuilt

@@ -247,7 +247,9 @@ def test_completion_in_a_shell(server: ServerProcess, program: str, begun: str, 
     """What `--show-completion` prints is a script that bash takes, and that completes."""
     (tmp_path / program).write_text(f'#!/bin/sh\nexec {shlex.join(module_command(program))} "$@"\n')
     (tmp_path / program).chmod(0o755)
-    script = finish([str(tmp_path / program), "--show-completion", "bash"], server.environment, 0).out
+    # Which shell it is for is found out from the processes above, so there must be one.
+    command = f'"{tmp_path / program}" --show-completion bash && :'
+    script = finish(["bash", "-c", command], server.environment, 0).out
     words = [program, *begun.split()]
     shell = f"""
         PATH={tmp_path}:$PATH

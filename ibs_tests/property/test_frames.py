@@ -24,9 +24,16 @@ class Pieces:
         places = sorted({cut % (len(data) + 1) for cut in cuts} | {0, len(data)})
         self._pieces = [data[a:b] for a, b in itertools.pairwise(places) if a < b]
 
-    async def receive_some(self, _bytes_max: int) -> bytes:
+    async def receive_into(self, view: memoryview) -> int:
         await trio.lowlevel.checkpoint()
-        return self._pieces.pop(0) if self._pieces else b""
+        if not self._pieces:
+            return 0
+        piece = self._pieces.pop(0)
+        size = min(len(piece), len(view))
+        view[:size] = piece[:size]
+        if piece[size:]:
+            self._pieces.insert(0, piece[size:])
+        return size
 
 
 def read_all(data: bytes, cuts: Sequence[int], wanted: Op = Op.CHUNKS) -> list[Request]:
