@@ -4,13 +4,14 @@ PYTHON ?= $(shell for p in /usr/bin/python3 python3.11 python3; do command -v $$
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+JOBS ?= auto
 
 .PHONY: help env demo test lint bench test-deps clean format
 
 help:
 	@echo "make env        the environment in .venv, with ironcore-backup and ironcore-backup-client on .venv/bin"
 	@echo "make demo       start a server, back up, verify, restore, compare; then stop and clean up"
-	@echo "make test       the test suite"
+	@echo "make test       the test suite, a process a core (JOBS=1: one; TESTS=path: a part)"
 	@echo "make lint       ruff, format, mypy, layer contracts, test pairing"
 	@echo "make bench      compare with restic and borg, where they are installed (make test-deps); BENCH=--quick"
 	@echo "make test-deps  system packages that some tests and the bench need (root, Debian)"
@@ -26,7 +27,7 @@ demo: $(STAMP)
 	@$(BIN)/python contrib/demo.py
 
 test: $(STAMP)
-	$(BIN)/pytest $(TESTS)
+	$(BIN)/pytest -n $(JOBS) --dist loadfile $(TESTS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
