@@ -14,7 +14,7 @@ import pytest
 
 from ibs.security.pinning import pinned_context
 from ibs_tests.support.programs import ServerProcess, finish, module_command, running_server, start_server
-from ibs_tests.support.trees import many_files
+from ibs_tests.support.trees import many_files, settle
 
 ROLES = ("api", "scheduler", "worker", "verifier", "gc", "sync", "notify")
 
@@ -103,6 +103,7 @@ def test_sigterm_is_orderly_and_a_new_start_finds_everything(tmp_path: Path) -> 
     many_files(tree, seed=2, count=50)
     first = start_server(tmp_path / "server")
     first.admin("datastore", "create", "main", "--path", str(tmp_path / "store"))
+    settle(tree)
     first.client("main", "backup", f"t.tree:{tree}", "--backup-id", "x")
     tasks = first.admin("task", "list", "--output", "json").json()
     assert first.stop() == 0

@@ -7,7 +7,10 @@ import random
 import shutil
 import socket
 import subprocess
+import time
 from pathlib import Path
+
+from ibs.core import limits
 
 
 def has_tools() -> bool:
@@ -86,6 +89,13 @@ def many_files(root: Path, *, seed: int, count: int, size_max: int = 20_000) -> 
         folder = root / f"d{number // 50:03}"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"f{number:05}").write_bytes(rng.randbytes(rng.randrange(size_max)))
+
+
+def settle(root: Path) -> None:
+    """Return when nothing below `root` is so young that the racy-clean rule reads it a second time."""
+    newest = max(path.lstat().st_ctime_ns for path in (root, *root.rglob("*")))
+    while time.time_ns() - newest <= limits.RACY_WINDOW_NS:
+        time.sleep(0.05)  # the clock of the file system is what is waited for
 
 
 def make_disk(path: Path, *, seed: int, size: int = 24 << 20, runs: int = 3) -> None:
