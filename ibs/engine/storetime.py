@@ -10,6 +10,7 @@ administrator confirms that the wall clock is right.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ import msgspec
 
 from ibs.core import limits
 from ibs.core.names import format_time
-from ibs.errors import FormatError
+from ibs.errors import DatastoreReadOnly, FailedError, FormatError, NoSpace
 from ibs.ports.clock import Clock
 from ibs.storage.local.records import CLOCK
 from ibs.units import format_duration
@@ -132,7 +133,8 @@ class StoreTime:
     def load(self) -> None:
         """Read what was kept; begin where there is nothing. A record that cannot be read freezes the clock.
 
-        Writes nothing. Raises DatastoreOffline.
+        A beginning is kept at once, where the store takes writes: what is dated by a clock that begins a second time
+        would have all the time in between behind it, and a jump of the wall clock with it. Raises DatastoreOffline.
         """
         try:
             kept = decode(self._records.read(CLOCK))
@@ -140,6 +142,9 @@ class StoreTime:
             kept = msgspec.structs.replace(begin(self._moment()), frozen=error.message)
         with self._lock:
             self._record = begin(self._moment()) if kept is None else advance(kept, self._moment())
+        if kept is None:
+            with contextlib.suppress(DatastoreReadOnly, NoSpace, FailedError):  # who dates something keeps it again
+                self.keep()
 
     def now(self) -> int:
         """Seconds of the store's clock. Never less than it ever said, also before a crash, if `keep` was called."""

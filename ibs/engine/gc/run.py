@@ -139,10 +139,8 @@ class GcRun:
             self._tell_plan(found.plan)
             found.plan.brake(self._context.name, self._options)
             await self._acknowledge(found)
-            short = is_short(await disk(store.space))
-            sweeper = Sweeper(
-                self._context, watch, epoch, self._context.time.now(), not (short or self._options.reclaim_now)
-            )
+            short = is_short(await disk(store.space)) or not await disk(self._dated)
+            sweeper = Sweeper(self._context, watch, epoch, not (short or self._options.reclaim_now))
             self.now = msgspec.structs.replace(self.now, phase=SWEEPING)
             await self._note(GcRecord(running=self.now, last=before.last))
             taken_back = await self._take_back(sweeper, found)
@@ -164,6 +162,14 @@ class GcRun:
             why_not=why,
             trash=tuple(await self._trash.list()),
         )
+
+    def _dated(self) -> bool:
+        """Whether the clock by which trash is dated could be kept. One that is not may begin anew, and later."""
+        try:
+            self._context.time.keep()
+        except NoSpace:
+            return False
+        return True
 
     async def _mark(self, epoch: int) -> Found:
         marker = Marker(self._context, epoch)

@@ -21,12 +21,11 @@ from ibs.ports.chunkstore import Address, ChunkRows, Retired
 
 @dataclass(slots=True)
 class Sweeper:
-    """`since`: when the grace of what goes to trash begins, in seconds of the store's clock."""
+    """With `keep` chunks go to trash, else for good."""
 
     context: StoreContext
     watch: WideWatch
     epoch: int
-    since: int
     keep: bool
     _held_back: list[Address] = field(default_factory=list)
 
@@ -56,13 +55,15 @@ class Sweeper:
         return done
 
     def _retire(self, addresses: Sequence[Address]) -> Retired:
+        # The grace counts from the last batch: a run may be held, or slowed down, for longer than a grace.
+        since = self.context.time.now()
         try:
-            return self.context.store.retire(addresses, self.epoch, since=self.since, keep=self.keep)
+            return self.context.store.retire(addresses, self.epoch, since=since, keep=self.keep)
         except NoSpace:
             if not self.keep:
                 raise
             self.keep = False  # a full disk has no room for a trash that grows
-            return self.context.store.retire(addresses, self.epoch, since=self.since, keep=False)
+            return self.context.store.retire(addresses, self.epoch, since=since, keep=False)
 
     def take_back(self, retired: Iterator[Address]) -> Retired | None:
         """Revive the next batch; None when there was none left."""

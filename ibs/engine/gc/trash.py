@@ -61,13 +61,13 @@ class TrashKeeper:
             until, now = self.until(trash), time.now()
             if until is None:
                 # When it came is lost: its grace begins now.
-                await self._context.pool.disk(self._begin_grace, trash.epoch, now)
+                await self._context.pool.disk(self._begin_grace, trash.epoch)
             elif until <= now:
                 done += await self.empty(trash.epoch, step)
         return done
 
-    def _begin_grace(self, epoch: int, now: int) -> None:
-        self._context.store.retire([], epoch, since=now)
+    def _begin_grace(self, epoch: int) -> None:
+        self._context.store.retire([], epoch, since=self._context.time.keep())
 
     async def empty(self, epoch: int, step: Callable[[Retired], object] | None = None) -> Retired:
         """Delete the trash of an epoch for good; `step` is told what every batch freed."""

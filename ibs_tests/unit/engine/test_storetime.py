@@ -108,6 +108,15 @@ async def test_it_is_kept_in_the_store(box: Box) -> None:
     assert (await box.open()).context.time.now() == int((START + timedelta(days=30)).timestamp())
 
 
+async def test_it_begins_once_whatever_the_wall_clock_does_next(box: Box) -> None:
+    before = (await box.open()).context.time.now()
+    box.close()  # killed, before anybody had a reason to keep it
+    box.clock = ManualClock(START + timedelta(days=3))
+    time = (await box.open()).context.time
+    assert time.now() == before
+    assert "3 d" in time.frozen
+
+
 async def test_an_unreadable_record_freezes_it(box: Box) -> None:
     datastore = await box.open()
     datastore.store.records.write("clock.json", b"nonsense")

@@ -4,6 +4,7 @@ import errno
 
 import pytest
 
+from ibs.core import limits
 from ibs.core.marking import prefixes_of
 from ibs.core.modes import ModeRecord, Quarantine
 from ibs.engine.datastore import Datastore
@@ -12,7 +13,7 @@ from ibs.engine.session.pins import WideWatch, id_array
 from ibs.errors import Quarantined
 from ibs.ports.chunkstore import Retired
 from ibs.storage.wrap.faults import Plan
-from ibs_tests.support.engine import address_of, start
+from ibs_tests.support.engine import Box, address_of, start
 
 CHUNKS = [b"a", b"b", b"c"]
 ADDRESSES = sorted((address_of(data) for data in CHUNKS), key=lambda address: address.id)
@@ -23,7 +24,7 @@ async def sweeper_of(datastore: Datastore, watch: WideWatch, *, keep: bool = Tru
     writer = await start(datastore)
     await writer.send(*CHUNKS)
     datastore.store.barrier()
-    return Sweeper(datastore.context, watch, datastore.store.raise_epoch(), 7, keep)
+    return Sweeper(datastore.context, watch, datastore.store.raise_epoch(), keep)
 
 
 def total(sweeper: Sweeper) -> Retired:
@@ -60,6 +61,20 @@ async def test_a_disk_without_room_for_trash_gets_none(datastore: Datastore) -> 
         datastore.store._held.hook = Plan().fail("retire.file", errno.ENOSPC, times=100)
         done = total(sweeper)
         assert (done.chunks, done.freed_chunks, sweeper.keep) == (0, 3, False)
+
+
+async def test_the_grace_of_a_slow_run_counts_from_its_last_batch(
+    box: Box, datastore: Datastore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "GC_BATCH_CHUNKS", 1)
+    sweeper = await sweeper_of(datastore, WideWatch())
+    with datastore.context.gate.watching_all() as watch:
+        sweeper.watch = watch
+        candidates = sweeper.candidates(PREFIXES)
+        sweeper.sweep(candidates)
+        box.clock.advance(limits.GC_TRASH_GRACE_SECONDS)  # somebody holds the run
+        sweeper.sweep(candidates)
+    assert [one.since for one in datastore.store.trash()] == [datastore.context.time.now()]
 
 
 async def test_an_error_loses_no_candidate(datastore: Datastore) -> None:
