@@ -187,6 +187,7 @@ RESTORE_FETCH_BYTES = 4 * MIB
 """Plaintext asked for in one request; one chunk may exceed it."""
 RESTORE_FETCHES = 4
 RESTORE_WRITES = 4
+"""Threads that write, at most; as few as one when the processor is the limit."""
 RESTORE_JOB_BYTES = 8 * MIB
 RESTORE_JOB_CHUNK_BYTES = 16 * MIB
 RESTORE_JOB_ENTRIES = 512

@@ -17,7 +17,7 @@ class Gauge:
     """Figures of one restore. Stages: `fetch`, `decode`, `plan`, `write`."""
 
     def __init__(self, clock: Clock, sink: ProgressSink | None) -> None:
-        self._clock = clock
+        self.clock = clock
         self._sink = sink
         self._told = self.began = clock.monotonic()
         self._stages: dict[str, list[float]] = {}
@@ -28,7 +28,7 @@ class Gauge:
 
     def now(self) -> float:
         """Seconds."""
-        return self._clock.monotonic()
+        return self.clock.monotonic()
 
     def add(self, stage: str, *, busy: float = 0.0, wait: float = 0.0, size: int = 0, items: int = 0) -> None:
         """Seconds a stage was busy and waiting, and what went through it."""
@@ -40,12 +40,12 @@ class Gauge:
         """So much more is done; tell it when it is time."""
         self.done_bytes += size
         self.entries += entries
-        if self._clock.monotonic() - self._told >= PROGRESS_SECONDS:
+        if self.clock.monotonic() - self._told >= PROGRESS_SECONDS:
             self.tell()
 
     def tell(self) -> None:
         """Hand out progress now."""
-        self._told = self._clock.monotonic()
+        self._told = self.clock.monotonic()
         if self._sink is not None:
             self._sink(RestoreProgress(self.done_bytes, self.total_bytes, self.entries, self.stages()))
 

@@ -19,6 +19,7 @@ from ibs.client.restore.chunks import TreeChunks
 from ibs.client.restore.entries import TreeEntries
 from ibs.client.restore.fetch import ChunkFetcher, Lease
 from ibs.client.restore.gauge import Gauge
+from ibs.client.restore.writers import Writers
 from ibs.core import limits
 from ibs.core.tree import Entry, Kind
 from ibs.errors import NotFoundError
@@ -80,7 +81,7 @@ class TreeRestore:
         self._writer = TreeWriter(keeper, nonce=target.nonce, selected=selection)
         self._planner = TreePlanner(keeper, self._writer, selection, chunks.lengths)
         self._slots = trio.Semaphore(limits.RESTORE_JOBS_MAX)
-        self._writes = trio.CapacityLimiter(limits.RESTORE_WRITES)
+        self._writers = Writers(gauge.clock)
         self._outstanding: dict[int, Job] = {}
         self._taken: deque[Job] = deque()
         self._number = 0
@@ -205,13 +206,14 @@ class TreeRestore:
         gauge = self._gauge
         began = gauge.now()
         chunks = await lease.ready()
-        async with self._writes:
+        async with self._writers.limiter:
             started = gauge.now()
             if isinstance(job, SpanJob):
                 await self._pool.disk(self._writer.run_span, job, chunks)
             else:
                 await self._pool.disk(self._writer.run_batch, job, chunks)
             gauge.add("write", busy=gauge.now() - started, wait=started - began, size=job.data_bytes, items=1)
+        self._writers.look()
         if isinstance(job, SpanJob):
             gauge.advance(size=job.data_bytes)
         else:

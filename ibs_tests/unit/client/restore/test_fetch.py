@@ -287,7 +287,7 @@ async def test_a_reader_that_waits_for_its_target_stays_alive(autojump_clock: tr
         await lease.ready()
         before = transport.requests
         await trio.sleep(10.5 * limits.RESTORE_KEEP_ALIVE_SECONDS)
-        assert transport.requests - before == 9  # of ten looks the first finds that something was asked for
+        assert 9 <= transport.requests - before <= 10  # ten looks; the first may find that something was asked for
         assert limits.RESTORE_KEEP_ALIVE_SECONDS * 2 < limits.READER_IDLE_SECONDS_MAX
 
 
