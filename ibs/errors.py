@@ -298,7 +298,8 @@ class NoSpace(FailedError):
         """`exhausted` is one of `bytes`, `inodes`, `quota`."""
         super().__init__(
             f"no space: {where} has no free {exhausted}",
-            hint="see ironcore-backup datastore stats STORE; free some, or run ironcore-backup datastore cleanup STORE",
+            hint=f"see ironcore-backup datastore stats STORE; {'raise it, ' if exhausted == 'quota' else ''}free some, "
+            "or run ironcore-backup gc start STORE",
             where=where,
             exhausted=exhausted,
         )

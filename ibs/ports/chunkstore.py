@@ -100,13 +100,20 @@ class Trash:
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """File-system figures in bytes and inodes; `quota_bytes_free` is None without a quota."""
+    """File-system figures in bytes and inodes. The quota's are those of the tightest, None where none limits that.
+
+    `quota` names whose quotas there are (`project 77`), "" for none.
+    """
 
     bytes_total: int
     bytes_free: int
     inodes_total: int
     inodes_free: int
     quota_bytes_free: int | None = None
+    quota_bytes_total: int | None = None
+    quota_inodes_free: int | None = None
+    quota_inodes_total: int | None = None
+    quota: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,6 +95,11 @@ class DatastoreStats(Wire, frozen=True, kw_only=True):
     open_sessions: int
     interrupted_sessions: int
     mode: str = "normal"
+    quota: str = ""
+    """Whose quotas hold in the datastore's folder (`project 77`); figures are of the tightest, null for none."""
+    quota_bytes_total: int | None = None
+    quota_inodes_free: int | None = None
+    quota_inodes_total: int | None = None
     trash_chunks: int = 0
     trash_bytes: int = 0
     """What garbage collection retired and `gc start --reclaim now` frees at once."""

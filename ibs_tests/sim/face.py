@@ -435,6 +435,10 @@ class SimFcntl:
     def __init__(self, machine: SimOs) -> None:
         self.flock = machine.flock
 
+    def ioctl(self, fd: int, request: int, argument: object = 0) -> int:
+        """This file system knows none."""
+        raise error(errno.ENOTTY)
+
 
 class SimSecrets:
     """What is used of `secrets`, from the seed."""

@@ -179,12 +179,11 @@ def stats(
             return await api.get(f"/datastores/{store}/stats", DatastoreStats)
 
     found = run(work, output)
-    quota = [] if found.quota_bytes_free is None else [("Quota", f"{format_bytes(found.quota_bytes_free)} free")]
     facts: list[tuple[str, str | Text]] = [
         ("Datastore", Text.assemble(f"{found.name}  ", state_text(found.status))),
         ("Bytes", f"{format_bytes(found.bytes_free)} free of {format_bytes(found.bytes_total)}"),
         ("Inodes", f"{format_count(found.inodes_free)} free of {format_count(found.inodes_total)}"),
-        *quota,
+        *_quota(found),
         ("Chunks", f"{format_count(found.chunks)} in {format_bytes(found.chunk_bytes)}, {found.bad_chunks} bad"),
         ("In progress", f"{found.received_chunks} chunks of running sessions"),
         ("Snapshots", f"{found.snapshots} in {found.groups} groups, {format_bytes(found.plain_bytes)} before saving"),
@@ -194,6 +193,16 @@ def stats(
         ("Sessions", f"{found.open_sessions} open, {found.interrupted_sessions} interrupted"),
     ]
     print_facts(found, facts, output)
+
+
+def _quota(found: DatastoreStats) -> list[tuple[str, str]]:
+    left = []
+    if found.quota_bytes_free is not None:
+        left.append(f"{format_bytes(found.quota_bytes_free)} free of {format_bytes(found.quota_bytes_total or 0)}")
+    if found.quota_inodes_free is not None:
+        inodes = format_count(found.quota_inodes_total or 0)
+        left.append(f"{format_count(found.quota_inodes_free)} free of {inodes} inodes")
+    return [("Quota", f"{', '.join(left)} ({found.quota})")] if left else []
 
 
 @root.command("cleanup", epilog=example("ironcore-backup datastore cleanup ibs-primary"))

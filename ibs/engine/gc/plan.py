@@ -85,7 +85,12 @@ def _next_share(share: float) -> int:
 
 def is_short(space: Space) -> bool:
     """Whether there is so little room that trash is not worth what it takes."""
-    room = min(space.bytes_total // limits.GC_SHORT_SHARE, limits.GC_SHORT_BYTES_MAX)
-    inodes = min(space.inodes_total // limits.GC_SHORT_SHARE, limits.GC_SHORT_INODES_MAX)
-    quota = space.quota_bytes_free
-    return space.bytes_free < room or space.inodes_free < inodes or (quota is not None and quota < room)
+    return any(
+        free is not None and free < min((total or 0) // limits.GC_SHORT_SHARE, most)
+        for free, total, most in (
+            (space.bytes_free, space.bytes_total, limits.GC_SHORT_BYTES_MAX),
+            (space.inodes_free, space.inodes_total, limits.GC_SHORT_INODES_MAX),
+            (space.quota_bytes_free, space.quota_bytes_total, limits.GC_SHORT_BYTES_MAX),
+            (space.quota_inodes_free, space.quota_inodes_total, limits.GC_SHORT_INODES_MAX),
+        )
+    )

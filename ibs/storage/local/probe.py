@@ -15,9 +15,10 @@ from dataclasses import dataclass
 
 from ibs.core import limits
 from ibs.errors import DatastoreOffline, FormatError, IbsError, UsageError
+from ibs.ports.chunkstore import Space
 from ibs.storage.local import files, ownership
 from ibs.storage.local.layout import IDENTITY, META
-from ibs.storage.local.space import floor_bytes, floor_inodes, measure
+from ibs.storage.local.space import measure, spare_bytes, spare_inodes
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,12 +157,25 @@ def _writable(meta: int, checks: list[Check]) -> None:
 
 def _space(root: int, checks: list[Check]) -> None:
     space = measure(root)
-    bytes_short = space.bytes_free <= floor_bytes(space)
-    inodes_short = space.inodes_total > 0 and space.inodes_free <= floor_inodes(space)
-    short = [name for name, is_short in (("bytes", bytes_short), ("inodes", inodes_short)) if is_short]
-    detail = f"{space.bytes_free} bytes and {space.inodes_free} inodes free"
+    (room, bytes_word), (inodes, inodes_word) = spare_bytes(space), spare_inodes(space)
+    bytes_short, inodes_short = room <= 0, inodes is not None and inodes <= 0
+    words = [word for word, is_short in ((bytes_word, bytes_short), (inodes_word, inodes_short)) if is_short]
+    short = list(dict.fromkeys(words))
+    detail = f"{space.bytes_free} bytes and {space.inodes_free} inodes free{_quota(space)}"
     # A full disk only stops writes, so this row is never a reason for being offline.
     checks.append(Check("space", True, f"no space: no free {' and '.join(short)}" if short else detail))
+
+
+def _quota(space: Space) -> str:
+    left = [
+        f"{free} of {total} {what}"
+        for what, free, total in (
+            ("bytes", space.quota_bytes_free, space.quota_bytes_total),
+            ("inodes", space.quota_inodes_free, space.quota_inodes_total),
+        )
+        if free is not None
+    ]
+    return f"; quota of {space.quota}: {' and '.join(left)} free" if left else ""
 
 
 def is_store(path: str) -> bool:

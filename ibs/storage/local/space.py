@@ -18,6 +18,7 @@ from ibs.errors import NoSpace
 from ibs.ports.chunkstore import Space
 from ibs.storage.local import files
 from ibs.storage.local.layout import FILE_MODE, RESERVE
+from ibs.storage.local.quota import quotas
 from ibs.storage.local.trouble import is_full
 
 T = TypeVar("T")
@@ -26,24 +27,59 @@ _RESERVE_FILE = "bytes"
 
 
 def measure(fd: int) -> Space:
-    """Figures of the file system below `fd`, as an ordinary user sees them."""
+    """Figures of the file system below `fd`, as an ordinary user sees them, and of the quotas that hold there."""
     figures = os.fstatvfs(fd)
+    held = quotas(fd)
+    blocks = min(((one.bytes_total - one.bytes_used, one.bytes_total) for one in held if one.bytes_total), default=None)
+    inodes = min(
+        ((one.inodes_total - one.inodes_used, one.inodes_total) for one in held if one.inodes_total), default=None
+    )
     return Space(
         bytes_total=figures.f_blocks * figures.f_frsize,
         bytes_free=figures.f_bavail * figures.f_frsize,
         inodes_total=figures.f_files,
         inodes_free=figures.f_favail,
+        quota_bytes_free=max(0, blocks[0]) if blocks else None,
+        quota_bytes_total=blocks[1] if blocks else None,
+        quota_inodes_free=max(0, inodes[0]) if inodes else None,
+        quota_inodes_total=inodes[1] if inodes else None,
+        quota=", ".join(one.who for one in held),
     )
 
 
 def floor_bytes(space: Space) -> int:
     """Free bytes that writers leave."""
-    return min(limits.STORE_FLOOR_BYTES_MAX, space.bytes_total // limits.STORE_FLOOR_SHARE)
+    return _floor(space.bytes_total, limits.STORE_FLOOR_BYTES_MAX)
 
 
 def floor_inodes(space: Space) -> int:
     """Free inodes that writers leave; 0 on file systems that have no fixed number of them."""
-    return min(limits.STORE_FLOOR_INODES_MAX, space.inodes_total // limits.STORE_FLOOR_SHARE)
+    return _floor(space.inodes_total, limits.STORE_FLOOR_INODES_MAX)
+
+
+def spare_bytes(space: Space) -> tuple[int, str]:
+    """Bytes above the floor, below 0 under it; and what they are of: `quota` where that is what ends first."""
+    spare = space.bytes_free - floor_bytes(space)
+    if space.quota_bytes_free is not None:
+        by_quota = space.quota_bytes_free - _floor(space.quota_bytes_total or 0, limits.STORE_FLOOR_BYTES_MAX)
+        # With a project's quota the file system gives the quota's figures as its own.
+        if by_quota <= spare or space.quota_bytes_free <= space.bytes_free:
+            return by_quota, "quota"
+    return spare, "bytes"
+
+
+def spare_inodes(space: Space) -> tuple[int | None, str]:
+    """As `spare_bytes`, of inodes; None where neither the file system nor a quota counts them."""
+    spare = space.inodes_free - floor_inodes(space) if space.inodes_total else None
+    if space.quota_inodes_free is not None:
+        by_quota = space.quota_inodes_free - _floor(space.quota_inodes_total or 0, limits.STORE_FLOOR_INODES_MAX)
+        if spare is None or by_quota <= spare or space.quota_inodes_free <= space.inodes_free:
+            return by_quota, "quota"
+    return spare, "inodes"
+
+
+def _floor(total: int, most: int) -> int:
+    return min(most, total // limits.STORE_FLOOR_SHARE)
 
 
 class Room:
@@ -75,18 +111,18 @@ class Room:
 
     def _grant(self, size: int, inodes: int) -> None:
         space = measure(self._fd)
-        spare_bytes = space.bytes_free - floor_bytes(space)
-        if spare_bytes < size:
-            raise NoSpace(f"datastore {self._store}", "bytes")
-        self._bytes = max(size, min(spare_bytes // 4, limits.STORE_SPACE_GRANT_BYTES_MAX))
-        if not space.inodes_total:  # Btrfs and others make inodes as they go
+        room, what = spare_bytes(space)
+        if room < size:
+            raise NoSpace(f"datastore {self._store}", what)
+        self._bytes = max(size, min(room // 4, limits.STORE_SPACE_GRANT_BYTES_MAX))
+        free, what = spare_inodes(space)
+        if free is None:  # Btrfs and others make inodes as they go
             self._inodes = max(inodes, self._bytes)
             return
-        spare_inodes = space.inodes_free - floor_inodes(space)
-        if spare_inodes < inodes:
+        if free < inodes:
             self._bytes = 0
-            raise NoSpace(f"datastore {self._store}", "inodes")
-        self._inodes = max(inodes, spare_inodes // 4)
+            raise NoSpace(f"datastore {self._store}", what)
+        self._inodes = max(inodes, free // 4)
 
 
 class Reserve:
@@ -101,10 +137,12 @@ class Reserve:
         """Make it whole where there is room above the floor; nothing happens otherwise."""
         with self._lock, contextlib.suppress(OSError):
             space = measure(self._meta_fd)
-            size = min(limits.STORE_RESERVE_BYTES_MAX, space.bytes_total // limits.STORE_RESERVE_SHARE)
-            if space.bytes_free - size < floor_bytes(space):
+            total = min(space.bytes_total, space.quota_bytes_total or space.bytes_total)
+            size = min(limits.STORE_RESERVE_BYTES_MAX, total // limits.STORE_RESERVE_SHARE)
+            if spare_bytes(space)[0] < size:
                 return
-            if space.inodes_total and space.inodes_free - limits.STORE_RESERVE_INODES < floor_inodes(space):
+            inodes = spare_inodes(space)[0]
+            if inodes is not None and inodes < limits.STORE_RESERVE_INODES:
                 return
             files.make_dir(RESERVE, dir_fd=self._meta_fd)
             with files.opened([RESERVE], dir_fd=self._meta_fd) as held:

@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Iterator
 
 from ibs.errors import BusyError, DatastoreOffline, DatastoreReadOnly, FailedError, IbsError, NoSpace
+from ibs.storage.local.quota import quotas, used_up
 
 GONE = frozenset({errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.ENXIO, errno.ESHUTDOWN, errno.EHOSTDOWN})
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -35,6 +36,9 @@ def exhausted(error: OSError, root_fd: int | None) -> str:
         return "quota"
     if root_fd is not None:
         with contextlib.suppress(OSError):
+            for quota in quotas(root_fd):  # XFS says ENOSPC for a project's quota too
+                if used_up(quota):
+                    return "quota"
             figures = os.fstatvfs(root_fd)
             if figures.f_files and not figures.f_favail:
                 return "inodes"

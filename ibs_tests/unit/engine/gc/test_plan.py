@@ -37,7 +37,9 @@ def test_missing_chunks_brake_before_the_share_does_and_the_first_is_named() -> 
         (Space(20 * GIB, GIB - 1, 0, 0), True),
         (Space(TIB, TIB, 1000, 49), True),
         (Space(TIB, TIB, 10**8, 200_000), False),
-        (Space(TIB, TIB, 0, 0, quota_bytes_free=GIB), True),
+        (Space(TIB, TIB, 0, 0, quota_bytes_free=GIB, quota_bytes_total=TIB), True),
+        (Space(TIB, TIB, 0, 0, quota_bytes_free=GIB, quota_bytes_total=2 * GIB), False),
+        (Space(TIB, TIB, 0, 0, quota_inodes_free=4, quota_inodes_total=100), True),
     ],
 )
 def test_short_is_what_is_little_of_the_disk_or_little_at_all(space: Space, short: bool) -> None:
