@@ -22,6 +22,7 @@ import trio
 from ibs import log
 from ibs.catalog.catalog import Catalog, open_catalog
 from ibs.control import server as control
+from ibs.core import limits
 from ibs.core.events import Event, EventSource, JsonScalar, Severity
 from ibs.engine.datastores import Datastores, Parts
 from ibs.engine.tasks import TaskRegistry
@@ -93,7 +94,7 @@ def run(settings: Settings) -> int:
             f"cannot write logs to {settings.log_dir}: {error.strerror}", hint="choose a folder with --log-dir"
         ) from error
     try:
-        trio.run(_until_signal, settings)
+        trio.run(_until_signal, settings, logs)
     except KeyboardInterrupt:
         return ExitStatus.CANCELLED
     except BaseExceptionGroup as group:
@@ -113,7 +114,7 @@ def _leaf(error: BaseException, kind: type[BaseException]) -> BaseException | No
     return error if isinstance(error, kind) else None
 
 
-async def _until_signal(settings: Settings) -> None:
+async def _until_signal(settings: Settings, logs: log.Logs) -> None:
     notifier = sdnotify.Notifier.from_environment(os.environ)
     # The server, and whoever hears signals for it once it runs; before that a signal simply ends the process.
     async with trio.open_nursery() as nursery:  # noqa: TID251 - the program's root
@@ -128,18 +129,34 @@ async def _until_signal(settings: Settings) -> None:
             notifier.stopping()
             running.stop(name)
 
-        await nursery.start(signals.watch, first, _end_at_once)
+        await nursery.start(signals.watch, first, partial(_end_at_once, logs))
         notifier.ready(f"listening on {running.address}")
+        nursery.start_soon(sdnotify.keep_telling, notifier, running.context.clock, partial(_status_line, running))
         sys.stdout.write(
             f"{PRODUCT} {VERSION} listening on {running.address}\ncertificate fingerprint {running.fingerprint}\n"
         )
         sys.stdout.flush()
 
 
-def _end_at_once(name: str) -> None:
+def _end_at_once(logs: log.Logs, name: str) -> None:
     sys.stderr.write(f"{name} again: stopping at once; the next start recovers\n")
     sys.stderr.flush()
+    _log.warning("stopping at once", signal=name)
+    if not logs.drain(limits.LOG_DRAIN_SECONDS_MAX):
+        sys.stderr.write("the last log lines could not be written in time\n")
+        sys.stderr.flush()
     os._exit(ExitStatus.CANCELLED)
+
+
+def _status_line(running: Running) -> str:
+    """What `systemctl status` shows of the server."""
+    context = running.context
+    states = context.supervisor.states()
+    serving = sum(one.state is State.RUNNING for one in states)
+    ill = ", ".join(f"{one.role} is {one.state}" for one in states if one.state is not State.RUNNING)
+    tasks = len(context.tasks.open_tasks())
+    text = f"listening on {running.address}; {serving} of {len(states)} services, {tasks} tasks"
+    return f"stopping; {text}" if context.supervisor.stopping else text + (f"; {ill}" if ill else "")
 
 
 async def serve(settings: Settings, *, task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED) -> None:

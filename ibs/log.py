@@ -4,7 +4,8 @@ Importable by everyone; imports nothing of ours. Schema of a line, in this order
 `level`, `event` (a short sentence), `upid` and `auth_id` ("" when nothing is being done for anybody), then the event's
 fields. Invariants: logging never blocks and never fails the caller; a line is built and cleaned of secrets when it is
 logged, and written whole; lines that did not fit the bounded queue are counted and the count is logged; one thread
-writes, so rotation cannot tear or lose a line. Without a log folder the same lines go to stderr in a form for people.
+writes, so rotation cannot tear or lose a line, be it our own or another program's: a file that was moved away is made
+anew with the next line. Without a log folder the same lines go to stderr in a form for people.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import queue
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Final, cast
@@ -111,6 +112,13 @@ class Logs:
         """Lines that found the queue full since the start."""
         return self._entrance.lost
 
+    def drain(self, seconds: float) -> bool:
+        """Wait at most `seconds` until all that was logged so far is written; return whether it is. Blocks.
+
+        For a program that is about to end without `close`.
+        """
+        return self._listener.drained(seconds)
+
     def close(self) -> None:
         """Write what is queued, then close the files. Blocks for as long as the disk needs."""
         logging.getLogger().removeHandler(self._foreign)
@@ -142,6 +150,23 @@ def configure(
         log_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
         sink = _RoleFiles(log_dir, file_bytes_max, files_kept)
     return Logs(sink, logging.getLevelNamesMapping()[level.upper()], queue_lines)
+
+
+@contextmanager
+def tap(listener: Callable[[Mapping[str, Any]], None]) -> Iterator[None]:
+    """Hand every line that is logged inside to `listener`, as the fields of the schema, besides writing it.
+
+    It is called in the thread that logs, one line at a time; it must neither block nor log. What it raises is lost.
+    """
+    entrance = _Tap(listener)
+    foreign = _Foreign(entrance)
+    logging.getLogger(_ROOT).addHandler(entrance)
+    logging.getLogger().addHandler(foreign)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(foreign)
+        logging.getLogger(_ROOT).removeHandler(entrance)
 
 
 def _finish(role: str) -> Callable[[Any, str, structlog.typing.EventDict], tuple[tuple[str], dict[str, Any]]]:
@@ -208,10 +233,22 @@ class _Entrance(logging.handlers.QueueHandler):
             self._told = self.lost
 
 
+class _Tap(logging.Handler):
+    """Shows lines to somebody of this process."""
+
+    def __init__(self, listener: Callable[[Mapping[str, Any]], None]) -> None:
+        super().__init__()
+        self._listener = listener
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(Exception):  # whoever looks on must not keep the line from being written
+            self._listener(_fields(record))
+
+
 class _Foreign(logging.Handler):
     """Brings warnings of libraries into our schema."""
 
-    def __init__(self, entrance: _Entrance) -> None:
+    def __init__(self, entrance: logging.Handler) -> None:
         super().__init__(logging.WARNING)
         self._entrance = entrance
 
@@ -234,6 +271,11 @@ class _Listener(logging.handlers.QueueListener):
 
     def enqueue_sentinel(self) -> None:
         self._lines.put(None)
+
+    def drained(self, seconds: float) -> bool:
+        """Whether the queue was empty, and its last line written, within `seconds`."""
+        with self._lines.all_tasks_done:
+            return self._lines.all_tasks_done.wait_for(lambda: not self._lines.unfinished_tasks, seconds)
 
 
 class _RoleFiles(logging.Handler):
@@ -268,7 +310,7 @@ class _RoleFiles(logging.Handler):
 
 
 class _File(logging.handlers.RotatingFileHandler):
-    """ROLE.log, mode 0640."""
+    """ROLE.log, mode 0640. Another program may move or remove the file at any time: the next line makes a new one."""
 
     def __init__(self, path: Path, bytes_max: int, kept: int) -> None:
         super().__init__(path, maxBytes=bytes_max, backupCount=kept, encoding="utf-8", errors="backslashreplace")
@@ -281,6 +323,22 @@ class _File(logging.handlers.RotatingFileHandler):
             errors=self.errors,
             opener=lambda path, flags: os.open(path, flags | os.O_CLOEXEC, 0o640),
         )
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self.stream is not None and self._moved(self.stream):
+            self.stream.close()
+            self.stream = None  # the standard library opens it again
+        super().emit(record)
+
+    def _moved(self, stream: IO[str]) -> bool:
+        """Whether the open file is no longer the one of that name. Two looks a line, some microseconds."""
+        try:
+            named, held = os.stat(self.baseFilename), os.fstat(stream.fileno())
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False  # writing will tell what is wrong
+        return (named.st_dev, named.st_ino) != (held.st_dev, held.st_ino)
 
     def format(self, record: logging.LogRecord) -> str:
         return _encoded(_fields(record))

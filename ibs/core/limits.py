@@ -305,6 +305,8 @@ STOP_RANK_SECONDS_MIN = 2.0
 """Services that stop after the others have at least this long, even when those used up the grace."""
 LOG_QUEUE_LINES_MAX = 10_000
 LOG_LINE_CHARS_MAX = 64 * KIB
+LOG_DRAIN_SECONDS_MAX = 3.0
+"""What a server that is told twice to stop waits at most for its last log lines."""
 LOCK_SHARDS = 256
 STALL_REPORT_SECONDS = 1.0
 """At most one stall is reported in this time; all are counted."""

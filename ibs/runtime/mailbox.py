@@ -64,6 +64,7 @@ class Mailbox:
 
     def __init__(self, role: str, *, slots: int = limits.MAILBOX_SLOTS) -> None:
         self.role = role
+        self._slots = slots
         self._send, self._receive = trio.open_memory_channel[Envelope](slots)
         self._refusal: str | None = None
 
@@ -95,6 +96,13 @@ class Mailbox:
         """Refuse new messages from now on; those queued can still be taken."""
         self._refusal = self._refusal or reason
         self._send.close()
+
+    def reopen(self) -> None:
+        """Take messages again after `close`. Only when nobody takes from it any more and it is empty."""
+        self._send.close()
+        self._receive.close()
+        self._send, self._receive = trio.open_memory_channel[Envelope](self._slots)
+        self._refusal = None
 
     def refuse_all(self, reason: str) -> int:
         """Refuse what is queued with UnavailableError; return how many messages that were."""

@@ -73,6 +73,10 @@ class _Slot:
     last_error: str = ""
     scope: trio.CancelScope | None = None
     fault: str | None = None
+    renew: bool = False
+    """Somebody asked for a new actor in place of this one."""
+    hurry: trio.Event = field(default_factory=trio.Event)
+    """Set when the back-off under way is to end at once."""
     began: bool = False
     settled: trio.Event = field(default_factory=trio.Event)
     """The first start has succeeded or failed."""
@@ -104,6 +108,7 @@ class Supervisor:
         self._stop = trio.Event()
         self._stop_reason = ""
         self._scope = trio.CancelScope()
+        self._nursery: trio.Nursery | None = None
 
     def add(
         self,
@@ -131,13 +136,52 @@ class Supervisor:
 
     def inject_fault(self, role: str, why: str = "asked for") -> None:
         """Raise InjectedFault inside that role's actor. Raises NotFoundError, ConflictError when it does not run."""
-        slot = self._slots.get(role)
-        if slot is None:
-            raise NotFoundError(f"no service {role!r}", hint=f"services are: {', '.join(self._slots)}")
+        slot = self._slot(role)
         if slot.scope is None or slot.state is not State.RUNNING:
             raise ConflictError(f"service {role} is {slot.state}", hint="wait until it runs")
         slot.fault = why
         slot.scope.cancel()
+
+    def restart(self, role: str, *, after_seconds: float = 0.0) -> None:
+        """Put a new actor in the place of that role's, also of one that is in back-off or was given up.
+
+        What waits in its mailbox waits for the new one; what it has in hand is refused or ends as in a crash. Failures
+        so far are forgotten. With `after_seconds` it is done a little later, so that whoever asks through the role
+        still gets an answer. Raises NotFoundError, ConflictError when the server stops or has not started.
+        """
+        slot = self._slot(role)
+        if self._nursery is None or self._stop.is_set():
+            raise ConflictError(f"service {role} cannot be restarted: the server is stopping or starting")
+        if after_seconds > 0:
+            self._nursery.start_soon(self._renew_later, slot, after_seconds, name=f"restart of {role}")
+        else:
+            self._renew(slot, self._nursery)
+
+    async def _renew_later(self, slot: _Slot, seconds: float) -> None:
+        await self._clock.sleep(seconds)
+        if self._nursery is not None and not self._stop.is_set():
+            self._renew(slot, self._nursery)
+
+    def _renew(self, slot: _Slot, nursery: trio.Nursery) -> None:
+        slot.failures_in_a_row, slot.last_error = 0, ""
+        get_logger(slot.seat.role).info("restart asked for", state=str(slot.state))
+        if slot.scope is not None:
+            slot.renew = True
+            slot.scope.cancel()
+        elif slot.ended.is_set():
+            slot.seat.mailbox.reopen()
+            slot.ended = trio.Event()
+            slot.restarts += 1
+            self._change(slot, State.RESTARTING)
+            nursery.start_soon(self._keep, slot, [], name=slot.seat.role)
+        else:
+            slot.hurry.set()
+
+    def _slot(self, role: str) -> _Slot:
+        slot = self._slots.get(role)
+        if slot is None:
+            raise NotFoundError(f"no service {role!r}", hint=f"services are: {', '.join(self._slots)}")
+        return slot
 
     def request_stop(self, reason: str) -> None:
         """Begin the orderly stop; `run` returns when it is over. Later calls change nothing."""
@@ -164,6 +208,7 @@ class Supervisor:
         # The owner of all actors. Its children (`_keep`) raise nothing but Cancelled.
         with self._scope:
             async with trio.open_nursery() as nursery:  # noqa: TID251 - see above
+                self._nursery = nursery
                 for slot in self._slots.values():
                     nursery.start_soon(self._keep, slot, failures, name=slot.seat.role)
                     with trio.move_on_after(limits.SERVICE_START_SECONDS_MAX):
@@ -175,6 +220,7 @@ class Supervisor:
                     await self._stop.wait()
                 await self._stop_in_phases(self._stop_reason or "the server could not start")
                 nursery.cancel_scope.cancel()
+        self._nursery = None
         if failures:
             raise failures[0]
 
@@ -202,6 +248,11 @@ class Supervisor:
         try:
             while not slot.seat.stopping.is_set():
                 error = await self._run_once(slot)
+                if slot.renew and not self._stop.is_set():
+                    slot.restarts += 1
+                    slot.settled.set()
+                    self._change(slot, State.RESTARTING)
+                    continue
                 if error is None:
                     return
                 first = not slot.settled.is_set()
@@ -224,6 +275,8 @@ class Supervisor:
         """Build and run the actor; the error it died of, or None when it ended as it should."""
         started_at = self._clock.monotonic()
         error = await self._life(slot)
+        if error is None and slot.renew:
+            return None
         if error is None and not slot.seat.stopping.is_set() and not self._stop.is_set():
             error = EndedUnasked(f"{slot.seat.role} returned although nobody had asked it to stop")
         if error is None:
@@ -237,7 +290,7 @@ class Supervisor:
         return error
 
     async def _life(self, slot: _Slot) -> BaseException | None:
-        slot.fault = None
+        slot.fault, slot.renew = None, False
         slot.began = True
         try:
             with trio.CancelScope() as slot.scope:
@@ -277,7 +330,13 @@ class Supervisor:
                 await slot.seat.stopping.wait()
                 waiting.cancel_scope.cancel()
 
+            async def until_hurried() -> None:
+                await slot.hurry.wait()
+                waiting.cancel_scope.cancel()
+
+            slot.hurry = trio.Event()
             waiting.start_soon(until_stopping)
+            waiting.start_soon(until_hurried)
             await self._clock.sleep(seconds)
             waiting.cancel_scope.cancel()
         if slot.seat.stopping.is_set():

@@ -14,8 +14,9 @@ from typing import Any
 import httpx
 import pytest
 import trio
+import trio.testing
 
-from ibs import app
+from ibs import app, log
 from ibs.app import Running, serve
 from ibs.errors import BusyError, FailedError, IbsError, UnavailableError
 from ibs.runtime.settings import Settings
@@ -179,12 +180,30 @@ def test_the_program_stops_on_a_signal(
     assert (tmp_path / "log" / "notify.log").exists()
 
 
-def test_the_second_signal_ends_the_process(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    ended: list[int] = []
-    monkeypatch.setattr(os, "_exit", ended.append)
-    app._end_at_once("SIGINT")
-    assert ended == [130]
+def test_the_second_signal_ends_the_process_and_loses_no_log_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    written: list[list[str]] = []
+    logs = log.configure(tmp_path)
+
+    def ended(_status: int) -> None:
+        written.append([json.loads(line)["event"] for line in (tmp_path / "api.log").read_text().splitlines()])
+
+    monkeypatch.setattr(os, "_exit", ended)
+    for number in range(2000):
+        log.get_logger("api").info(f"line {number}")
+    app._end_at_once(logs, "SIGINT")
+    logs.close()
+    assert written == [[*(f"line {number}" for number in range(2000)), "stopping at once"]]
     assert "SIGINT again: stopping at once" in capfd.readouterr().err
+
+
+async def test_the_status_line_of_systemd_tells_what_does_not_run(tmp_path: Path) -> None:
+    async with running(settings(tmp_path)) as server:
+        assert app._status_line(server) == f"listening on {server.address}; 7 of 7 services, 0 tasks"
+        server.context.inject_fault("gc")
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert "6 of 7 services, 0 tasks; gc is activating (auto-restart)" in app._status_line(server)
 
 
 def test_errors_of_the_start_come_out_plain(tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import threading
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -198,3 +200,70 @@ def test_several_may_be_configured_and_levels_hold(tmp_path: Path) -> None:
     one.close()
     assert [line["event"] for line in lines(tmp_path / "2" / "gc.log")] == ["both configured"]
     assert [line["event"] for line in lines(tmp_path / "1" / "gc.log")][-1] == "only one"
+
+
+@pytest.mark.parametrize("how", ["moved", "removed", "moved to a made one"])
+def test_another_program_may_rotate_the_files_and_no_line_is_lost(tmp_path: Path, how: str) -> None:
+    logs = configure(tmp_path)
+    path, old = tmp_path / "gc.log", tmp_path / "gc.log-20261122"
+    get_logger("gc").info("before")
+    assert logs.drain(10)
+    if how == "removed":
+        path.unlink()
+    else:
+        path.rename(old)
+    if how == "moved to a made one":
+        path.touch()
+    get_logger("gc").info("after")
+    logs.close()
+    assert [line["event"] for line in lines(path)] == ["after"]
+    assert path.stat().st_mode & 0o007 == 0 or how == "moved to a made one"
+    if how != "removed":
+        assert [line["event"] for line in lines(old)] == ["before"]
+
+
+def test_a_truncated_file_goes_on_at_its_beginning(tmp_path: Path) -> None:
+    logs = configure(tmp_path)
+    get_logger("gc").info("before")
+    assert logs.drain(10)
+    os.truncate(tmp_path / "gc.log", 0)  # as logrotate's copytruncate does
+    get_logger("gc").info("after")
+    logs.close()
+    assert [line["event"] for line in lines(tmp_path / "gc.log")] == ["after"]
+
+
+def test_what_was_logged_can_be_waited_for_but_not_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = threading.Event()
+    emit = log._RoleFiles.emit
+
+    def slow(self: log._RoleFiles, record: logging.LogRecord) -> None:
+        gate.wait(10)
+        emit(self, record)
+
+    monkeypatch.setattr(log._RoleFiles, "emit", slow)
+    logs = configure(tmp_path)
+    for number in range(50):
+        get_logger("gc").info("line", number=number)
+    assert not logs.drain(0.0)
+    gate.set()
+    assert logs.drain(10)
+    assert len(lines(tmp_path / "gc.log")) == 50
+    logs.close()
+
+
+def test_a_tap_sees_every_line_and_cannot_spoil_the_log(tmp_path: Path) -> None:
+    seen: list[dict[str, object]] = []
+
+    def look(line: Mapping[str, object]) -> None:
+        seen.append(dict(line))
+        raise ValueError("whoever looks on is ill")
+
+    logs = configure(tmp_path)
+    with log.tap(look):
+        get_logger("gc").info("freed space", bytes=42)
+        logging.getLogger("some.library").warning("odd")
+    get_logger("gc").info("nobody looks")
+    logs.close()
+    assert [(line["role"], line["event"]) for line in seen] == [("gc", "freed space"), ("api", "odd")]
+    assert seen[0] == lines(tmp_path / "gc.log")[0]
+    assert len(lines(tmp_path / "gc.log")) == 2

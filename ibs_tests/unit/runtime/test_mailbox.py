@@ -104,3 +104,19 @@ def test_a_handle_is_frozen() -> None:
     assert handle.role == "worker"
     with pytest.raises(AttributeError):
         handle._mailbox = Mailbox("other")  # type: ignore[misc]
+
+
+async def test_a_closed_mailbox_can_be_opened_again_for_the_same_handles() -> None:
+    mailbox = Mailbox("sync", slots=1)
+    handle = Handle(mailbox)
+    mailbox.close("it failed 11 times in a row")
+    with pytest.raises(UnavailableError, match="11 times"):
+        handle.tell(Double(1))
+    assert await mailbox.take() is None
+    mailbox.reopen()
+    handle.tell(Double(4))
+    with pytest.raises(BusyError):
+        handle.tell(Double(5))
+    envelope = await mailbox.take()
+    assert envelope is not None
+    assert envelope.message == Double(4)

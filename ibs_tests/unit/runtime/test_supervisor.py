@@ -308,3 +308,73 @@ def test_errors_are_told_in_one_line() -> None:
     assert describe(FailedError("the disk is gone")) == "the disk is gone"
     assert describe(ValueError()) == "ValueError"
     assert State.FAILED == "failed"
+
+
+async def test_a_restart_on_request_is_at_once_and_what_waits_is_answered_by_the_new_actor(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    house, answers = House("worker", "gc"), []
+
+    async def ask(message: Call) -> None:
+        try:
+            answers.append(await house.handles["worker"].ask(message))
+        except UnavailableError as error:
+            answers.append(error.message)
+
+    async with house.running():
+        began = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask, Call(wait=True))
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(ask, Call())
+            await trio.testing.wait_all_tasks_blocked()
+            house.supervisor.restart("worker")
+        assert sorted(answers, key=str) == [2, "worker failed while it answered"]
+        assert trio.current_time() == began
+        state = house.state("worker")
+        assert (str(state.state), state.restarts, state.last_error) == ("active (running)", 1, "")
+        assert house.lives["gc"] == 1
+        with pytest.raises(NotFoundError):
+            house.supervisor.restart("nobody")
+    with pytest.raises(ConflictError, match="cannot be restarted"):
+        house.supervisor.restart("worker")
+
+
+async def test_a_restart_that_is_asked_for_later_leaves_time_for_an_answer(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    house = House("api")
+    async with house.running():
+        house.supervisor.restart("api", after_seconds=0.5)
+        await trio.testing.wait_all_tasks_blocked()
+        assert house.lives["api"] == 1
+        await trio.sleep(0.6)
+        assert house.lives["api"] == 2
+
+
+async def test_a_restart_ends_a_back_off_and_brings_back_what_was_given_up(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    broken = True
+
+    class Fragile(Probe):
+        async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+            if broken:
+                raise OSError("no such device")
+            await super().run(task_status=task_status)
+
+    house = House("gc")
+    handle = house.supervisor.add(lambda seat: Fragile(seat, 7), "sync")
+    async with house.running():
+        await trio.sleep(1000)
+        assert str(house.state("sync").state) == "failed"
+        house.supervisor.restart("sync")  # the cause is still there: back-off begins anew, from the shortest
+        await trio.testing.wait_all_tasks_blocked()
+        assert str(house.state("sync").state) == "activating (auto-restart)"
+        broken = False
+        began = trio.current_time()
+        house.supervisor.restart("sync")
+        assert await handle.ask(Call()) == 7
+        assert trio.current_time() == began
+        assert str(house.state("sync").state) == "active (running)"
+    assert str(house.state("sync").state) == "inactive (dead)"
