@@ -22,6 +22,7 @@ border of the adapter that meets them, and never travel further.
     │   ├── DatastoreOffline
     │   ├── UnderMaintenance                a datastore is read-only for maintenance
     │   ├── ServerUnreachable
+    │   ├── SourceUnreachable               the agent of a host is silent
     │   └── SessionLost                     http 410
     ├── FailedError                exit 1  http 500   the work was tried and did not succeed
     │   ├── NoSpace                         http 507   bytes, inodes or quota
@@ -270,6 +271,22 @@ class ServerUnreachable(UnavailableError):
     """No answer from the server, or the connection broke."""
 
     code = "server-unreachable"
+
+
+class SourceUnreachable(UnavailableError):
+    """The agent of the host that should be backed up cannot be heard."""
+
+    code = "source-unreachable"
+
+    def __init__(self, host: str, agent: str, last_contact: str) -> None:
+        """`agent` is its name and version; `last_contact` RFC 3339, "" for never."""
+        super().__init__(
+            f"source unreachable: host {host}, agent {agent}, last contact {last_contact or 'never'}",
+            hint=f"on the host: systemctl status ironcore-backup-agent; here: ironcore-backup host show {host}",
+            host=host,
+            agent=agent,
+            last_contact=last_contact,
+        )
 
 
 class SessionLost(UnavailableError):

@@ -16,6 +16,7 @@ from pathlib import Path
 from ibs.catalog.access import AccessTable
 from ibs.catalog.database import Database, open_database
 from ibs.catalog.datastores import DatastoreTable
+from ibs.catalog.hosts import HostTable
 from ibs.catalog.inbox import InboxTable
 from ibs.catalog.migrations import migrate
 from ibs.catalog.settings import Settings
@@ -37,6 +38,7 @@ class Catalog:
     access: AccessTable
     inbox: InboxTable
     timetable: TimetableTable
+    hosts: HostTable
 
 
 @asynccontextmanager
@@ -59,6 +61,7 @@ async def open_catalog(state: Path, *, inline: bool = False) -> AsyncIterator[Ca
                 access=AccessTable(database),
                 inbox=InboxTable(database),
                 timetable=TimetableTable(database),
+                hosts=HostTable(database),
             )
 
 

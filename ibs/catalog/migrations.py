@@ -105,6 +105,27 @@ CREATE TABLE timetable (
 ) STRICT, WITHOUT ROWID;
 """,
     ),
+    Migration(
+        2,
+        "hosts with an agent",
+        """
+CREATE TABLE hosts (
+    name              TEXT PRIMARY KEY,  -- what jobs and people call it
+    created_ns        INTEGER NOT NULL,  -- when it was first invited
+    tags              TEXT NOT NULL,     -- JSON: list of words that jobs choose by
+    project           TEXT NOT NULL,     -- whom it belongs to; '' for nobody
+    auth_id           TEXT NOT NULL,     -- its agent's token, user@realm!token; '' while it has not joined
+    joined_ns         INTEGER,           -- when it joined last; NULL: never
+    version           TEXT NOT NULL,     -- of its agent
+    system            TEXT NOT NULL,     -- its kernel and machine, as it says itself
+    address           TEXT NOT NULL,     -- where it was seen last
+    last_contact_ns   INTEGER,           -- roughly when it was last heard; NULL: never
+    invite_digest     BLOB,              -- BLAKE3 of the join token, keyed by the server key; NULL: not invited
+    invite_expires_ns INTEGER,           -- from then on the token is refused
+    invite_used_ns    INTEGER            -- when it was used; NULL: it was not
+) STRICT, WITHOUT ROWID;
+""",
+    ),
 )
 
 

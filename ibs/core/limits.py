@@ -381,3 +381,49 @@ HTTP_TRIES_MAX = 5
 HTTP_ANSWER_SECONDS_MAX = 900.0
 """Longest silence of the server within one answer: a commit waits for the disk below the datastore."""
 HTTP_WRITE_SECONDS_MAX = 120.0
+
+# --- metrics ---
+METRICS_SERIES_MAX = 5000
+"""Label values of one family that come from data (namespaces, groups, kinds); more are left out or counted as other."""
+METRICS_SURVEY_SECONDS = 10.0
+"""Datastores are looked at no more often than this, nor than METRICS_SURVEY_SHARE allows, however often one asks."""
+METRICS_SURVEY_SHARE = 20
+"""Looking takes at most 1/20 of the time."""
+METRICS_FIRST_WAIT_SECONDS = 5.0
+METRICS_ASK_SECONDS_MAX = 2.0
+METRICS_RUNS_LOOKED_AT = 500
+METRICS_DELAY_SAMPLE_SECONDS = 5.0
+
+# --- hosts and agents ---
+HOSTS_MAX = 1000
+HOST_NAME_CHARS_MAX = 58
+"""The agent's user is called agent-NAME, which has to fit an auth-id."""
+HOST_TAGS_MAX = 32
+JOIN_SECONDS_MAX = 7 * 86_400
+"""How long a join token may be valid at most."""
+JOIN_BODY_BYTES_MAX = 8 * KIB
+AGENT_TEXT_CHARS_MAX = 200
+"""What an agent says of its version and system."""
+AGENT_POLL_SECONDS = 20.0
+"""How long the server keeps a poll that it has no orders for."""
+AGENT_GAP_SECONDS = 10.0
+"""An agent without a poll that was not heard for this long is silent; it waits as long beyond a poll's time."""
+AGENT_GRACE_SECONDS = 60.0
+"""An agent that was not heard for this long loses its tasks."""
+AGENT_GRACE_SECONDS_MAX = 3600.0
+AGENT_GRACE_SECONDS_MIN = 3.0
+AGENT_BACKOFF_SECONDS_MIN = 0.5
+AGENT_BACKOFF_SECONDS_MAX = 15.0
+AGENT_CONTACT_SECONDS = 60.0
+"""Grain of the kept time of an agent's last contact."""
+AGENT_WATCH_SECONDS = 2.0
+AGENT_RUNS_MAX = 16
+"""Tasks that one agent has in hand at once; the server's slots are the real bound."""
+AGENT_LOSSES_MAX = 3
+"""Times an agent may forget a task that it had begun, by being restarted for example."""
+AGENT_WRAP_UP_SECONDS = 10.0
+"""How long the end of a task waits for the agent's own words once the snapshot is there."""
+AGENT_STATUS_SECONDS = 10.0
+AGENT_CONFIG_BYTES_MAX = 1 * MIB
+HOOK_SECONDS_MAX = 3600
+HOOK_OUTPUT_LINES_MAX = 200

@@ -16,6 +16,7 @@ WORDED: dict[type[IbsError], tuple[object, ...]] = {
     errors.FingerprintMismatch: ("aa:bb", "none"),
     errors.TlsFingerprintMismatch: ("backup2:8007", "aa:bb", "cc:dd"),
     errors.ChunkNotFound: ("00ff",),
+    errors.SourceUnreachable: ("web01", "web01 0.1.0", "2026-11-23T05:00:00Z"),
     errors.DatastoreOffline: ("main", "not mounted"),
     errors.Quarantined: ("main", "a disk lies", "new backups"),
     errors.UnderMaintenance: ("main", "in maintenance since 2026-11-22T19:00:00Z by root@ibs", "new backups"),
