@@ -31,6 +31,7 @@ from ibs.runtime import sdnotify, signals
 from ibs.runtime.allocator import keep_freed_memory
 from ibs.runtime.bus import Bus
 from ibs.runtime.clock import SystemClock
+from ibs.runtime.mailbox import Handle
 from ibs.runtime.pool import ThreadPool
 from ibs.runtime.settings import Settings
 from ibs.runtime.stall import Stall, StallDetector
@@ -45,6 +46,7 @@ from ibs.services import roster
 from ibs.services.api import Bound
 from ibs.services.context import Endpoint, ServerContext
 from ibs.services.lifecycle import Lifecycle
+from ibs.services.metrics import Metrics, Sources
 from ibs.services.pruning import Pruning
 from ibs.services.sessions import Readers, Sessions
 from ibs.services.upkeep import Upkeep
@@ -280,6 +282,8 @@ def _compose(
             daily=[pruning.run_due],
         ),
     )
+    metrics = _metrics(base, supervisor, stalls, roles.worker)
+    spawn(metrics.run)
     context = ServerContext(
         settings=base.settings,
         clock=clock,
@@ -302,6 +306,7 @@ def _compose(
         inbox_table=base.catalog.inbox,
         supervisor=supervisor,
         stalls=stalls,
+        metrics=metrics,
         scheduler=roles.scheduler,
         worker=roles.worker,
         verifier=roles.verifier,
@@ -311,6 +316,23 @@ def _compose(
         uptime=lambda: clock.monotonic() - began,
     )
     return context
+
+
+def _metrics(base: _Base, supervisor: Supervisor, stalls: StallDetector, worker: Handle) -> Metrics:
+    sources = Sources(
+        node=base.settings.node,
+        started=base.clock.now(),
+        certificate_expires=base.certificate.expires,
+        clock=base.clock,
+        bus=base.bus,
+        datastores=base.datastores,
+        tasks=base.tasks,
+        supervisor=supervisor,
+        stalls=stalls,
+        worker=worker,
+        groups=base.settings.metrics_groups,
+    )
+    return Metrics(sources)
 
 
 def _admit(supervisor: Supervisor) -> None:

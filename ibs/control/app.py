@@ -52,7 +52,10 @@ def create_app(context: ServerContext, routes: Iterable[Route]) -> Border:
     app.add_url_rule(f"{_PREFIX}/openapi.json", "openapi", api_description, methods=["GET"])
     for route in routes:
         url = _PREFIX + route.path.replace("{", "<").replace("}", ">")
-        app.add_url_rule(url, route.operation, _view(context, route), methods=[route.method], strict_slashes=True)
+        view = _view(context, route)
+        app.add_url_rule(url, route.operation, view, methods=[route.method], strict_slashes=True)
+        if route.bare:
+            app.add_url_rule(route.path, f"bare-{route.operation}", view, methods=[route.method], strict_slashes=True)
     app.register_error_handler(HTTPException, _http_error)
     return Border(app)
 

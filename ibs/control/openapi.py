@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from ibs.control.routing import NDJSON, OCTETS, Query, Route
+from ibs.control.routing import NDJSON, OCTETS, TEXT, Query, Route
 from ibs.version import API_VERSION, PRODUCT, VERSION
 from ibs.wire.common import ErrorBody
 
@@ -66,7 +66,7 @@ def answer_status(route: Route) -> int:
 def _content(kind: Any, by_kind: dict[str, Any]) -> dict[str, Any]:
     if kind is None:
         return {}
-    if kind in (OCTETS, NDJSON):
+    if kind in (OCTETS, NDJSON, TEXT):
         return {"content": {kind: {"schema": {"type": "string"}}}}
     return {"content": {"application/json": {"schema": by_kind[repr(kind)]}}}
 

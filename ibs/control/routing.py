@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 OCTETS = "application/octet-stream"
 NDJSON = "application/x-ndjson"
+TEXT = "text/plain"
 ID_BYTES = 32
 
 
@@ -85,7 +86,7 @@ Handler = Callable[[Call], Awaitable[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A declared route. `body` is a struct type, OCTETS or None; `answer` likewise, or NDJSON."""
+    """A declared route. `body` is a struct type, OCTETS or None; `answer` likewise, or NDJSON, or TEXT (as Octets)."""
 
     method: str
     path: str
@@ -98,6 +99,8 @@ class Route:
     status: int
     body_bytes_max: int
     tag: str
+    bare: bool = False
+    """Also served without the prefix of the API, for programs that expect a fixed path."""
 
     @property
     def operation(self) -> str:
@@ -126,6 +129,7 @@ class Routes:
         query: Sequence[Query] = (),
         status: int = 200,
         body_bytes_max: int = limits.JSON_BODY_BYTES_MAX,
+        bare: bool = False,
     ) -> Callable[[Handler], Handler]:
         """Declare `handler` for METHOD `/api/v1` + `path`; its docstring's first line is the summary."""
 
@@ -133,7 +137,7 @@ class Routes:
             summary = (handler.__doc__ or handler.__name__).strip().splitlines()[0]
             size = body_bytes_max if body is not None else 0
             self._routes.append(
-                Route(method, path, handler, access, summary, body, answer, tuple(query), status, size, self.tag)
+                Route(method, path, handler, access, summary, body, answer, tuple(query), status, size, self.tag, bare)
             )
             return handler
 

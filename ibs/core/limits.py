@@ -301,6 +301,8 @@ TREE_NODES_CACHED_MAX = 16
 RESTART_HEALTHY_SECONDS = 60.0
 """A service that ran this long starts again with the shortest back-off."""
 SERVICE_START_SECONDS_MAX = 30.0
+RESTART_ANSWER_SECONDS = 0.5
+"""What the api role gets to answer the request that restarts it."""
 STOP_RANK_SECONDS_MIN = 2.0
 """Services that stop after the others have at least this long, even when those used up the grace."""
 LOG_QUEUE_LINES_MAX = 10_000

@@ -259,6 +259,10 @@ class Datastores(ModeKeeper):
             if entry.datastore is not None and entry.datastore.store.status[0] != "offline"
         ]
 
+    def standing(self) -> Sequence[tuple[str, str, str]]:
+        """Name, status and mode of each configured datastore, by name. From memory: looks at no disk, never waits."""
+        return [(name, entry.status[0], entry.mode.value) for name, entry in sorted(self._entries.items())]
+
     async def list(self) -> Views:
         """All configured datastores by name, offline ones with their reason."""
         return [await self._view(self._entries[name]) for name in sorted(self._entries)]

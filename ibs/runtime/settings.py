@@ -30,7 +30,10 @@ _NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`log_dir` None sends logs to stderr. `listen_host` is an address or a name; `listen_port` 0 takes a free port."""
+    """`log_dir` None sends logs to stderr. `listen_host` is an address or a name; `listen_port` 0 takes a free port.
+
+    `metrics_groups`: metrics have a row for each backup group, not for each namespace only.
+    """
 
     state_dir: Path
     log_dir: Path | None
@@ -40,6 +43,7 @@ class Settings:
     node: str = "localhost"
     worker_slots: int = limits.WORKER_SLOTS_DEFAULT
     fault_injection: bool = False
+    metrics_groups: bool = False
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,6 +56,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     node: str | None = None
     worker_slots: int = limits.WORKER_SLOTS_DEFAULT
     fault_injection: bool = False
+    metrics_groups: bool = False
 
 
 def load_settings(
@@ -76,6 +81,7 @@ def load_settings(
         node=_node(file.node or os.uname().nodename.partition(".")[0]),
         worker_slots=_slots(file.worker_slots),
         fault_injection=file.fault_injection,
+        metrics_groups=file.metrics_groups,
     )
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
+from ibs.core import limits
 from ibs.core.events import Event
 from ibs.core.names import format_time
 from ibs.engine.affected import damage
@@ -28,6 +29,7 @@ from ibs.services import outlook
 from ibs.services.collecting import StartGc, UndoGc, gc_status, steer_gc
 from ibs.services.gc import Cleanup
 from ibs.services.lifecycle import Lifecycle
+from ibs.services.metrics import Metrics
 from ibs.services.pruning import Pruning
 from ibs.services.scheduler import NextRun, Timetable
 from ibs.services.upkeep import Upkeep
@@ -128,6 +130,7 @@ class ServerContext:
     inbox_table: InboxReader
     supervisor: Supervisor
     stalls: StallDetector
+    metrics: Metrics
     scheduler: Handle
     worker: Handle
     verifier: Handle
@@ -152,6 +155,11 @@ class ServerContext:
             loop_stalls=seen.stalls,
             loop_stall_longest_ms=seen.longest_ms,
         )
+
+    def restart_service(self, role: str) -> None:
+        """Put a new actor in that role's place. Raises NotFoundError, ConflictError when the server stops."""
+        # The api answers the very request that asks: it gets the time to.
+        self.supervisor.restart(role, after_seconds=limits.RESTART_ANSWER_SECONDS if role == "api" else 0.0)
 
     def inject_fault(self, role: str) -> None:
         """Kill that role's actor on purpose. Raises NotFoundError, ConflictError when it does not run."""

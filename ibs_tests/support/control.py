@@ -238,6 +238,7 @@ class FakeContext:
         stores |= {"stats": sample(DatastoreStats), "probe": sample(ProbeResult)}
         stores |= {"quarantine": views[0], "release": views[0], "adopt": views[0], "usage": [sample(UsageRow)]}
         self.datastores = Recorder(self.asked, stores)
+        self.metrics = Recorder(self.asked, {"text": b"# nothing\n"})
         self.upkeep = Recorder(self.asked, {"maintain": UPID, "reindex": UPID})
         life = {"change": sample(SnapshotView), "forget": sample(BinView), "bin_list": [sample(BinView)]}
         life |= {"bin_undo": "x", "bin_empty": sample(BinEmptied), "namespaces": [sample(NamespaceView)]}
@@ -285,6 +286,9 @@ class FakeContext:
 
     def status(self) -> ServerStatus:
         return sample(ServerStatus, services=[sample(ServiceView)])
+
+    def restart_service(self, role: str) -> None:
+        self.asked.append(("restart_service", role))
 
     def inject_fault(self, role: str) -> None:
         self.asked.append(("inject_fault", role))

@@ -46,6 +46,7 @@ def context_of(house: House) -> ServerContext:
         inbox_table=house.catalog.inbox,
         supervisor=house.supervisor,
         stalls=StallDetector(lambda *_: None),
+        metrics=nobody,
         scheduler=roles.scheduler,
         worker=roles.worker,
         verifier=roles.verifier,
@@ -70,6 +71,12 @@ async def test_status_lists_the_roles_in_their_order(house: House, autojump_cloc
         assert (broken.state, broken.last_error) == ("activating (auto-restart)", "InjectedFault: asked for")
         with pytest.raises(NotFoundError):
             context.inject_fault("nobody")
+        context.restart_service("sync")
+        context.restart_service("api")  # a little later: it has to answer first
+        await trio.testing.wait_all_tasks_blocked()
+        assert [house.state(role).restarts for role in ("sync", "api")] == [1, 0]
+        await trio.sleep(1)
+        assert house.state("api").restarts == 1
 
 
 async def test_questions_reach_their_actors(house: House, autojump_clock: MockClock) -> None:
