@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -111,6 +112,23 @@ class DataPlane:
         """Drop all connections; requests after this fail."""
         self._closed = True
         await self._drop_free()
+
+    async def warm(self) -> None:
+        """Make all connections ahead of the first request. What fails is left for the requests to find out."""
+        async with trio.open_nursery() as nursery:  # noqa: TID251 - a handful of connections that end here
+            for _ in range(int(self._slots.total_tokens)):
+                nursery.start_soon(self._warm_one)
+
+    async def _warm_one(self) -> None:
+        with suppress(IbsError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError, OSError):
+            async with self._slots:
+                if self._closed:
+                    return
+                connection = await self._open()
+                if self._closed:
+                    await connection.aclose()
+                else:
+                    self._free.append(connection)
 
     async def send(self, blobs: Sequence[Buffer]) -> None:
         """Deliver whole blobs. Raises the server's errors, ServerUnreachable after the last try."""

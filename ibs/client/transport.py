@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 import msgspec
+import trio
 
 from ibs.client.dataplane import DataPlane
 from ibs.client.http import ApiClient
@@ -34,9 +35,14 @@ from ibs.wire.session import (
     StageReport,
 )
 
+_LONG_LINE_SECONDS = 0.05
+
 
 class _Bulk:
-    """The data connections of one session or reader, given up for good when the data plane cannot be had at all."""
+    """The data connections of one session or reader, given up for good when the data plane cannot be had at all.
+
+    An async context manager; outside of one no connection is made ahead of the first chunk.
+    """
 
     def __init__(self, api: ApiClient, *, use: bool, connections: int) -> None:
         self._api = api
@@ -44,12 +50,33 @@ class _Bulk:
         self._connections = connections
         self._worked = False
         self._plane: DataPlane | None = None
+        self._ahead: trio.Nursery | None = None
+        self._nursery = trio.open_nursery()  # noqa: TID251 - owner of the task that makes connections ahead
 
-    def open(self, *, session_id: str = "", reader_id: str = "") -> None:
-        if self._use:
-            api = self._api
-            hello = Hello(authorization=api.authorization, session_id=session_id, reader_id=reader_id)
-            self._plane = DataPlane(api.host, api.port, api.fingerprint, hello, connections=self._connections)
+    async def __aenter__(self) -> Self:
+        self._ahead = await self._nursery.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._ahead is not None  # noqa: S101 - entered before it is left
+        self._ahead.cancel_scope.cancel()
+        self._ahead = None
+        try:
+            await self.close()
+        finally:
+            await self._nursery.__aexit__(None, None, None)
+
+    def open(self, answer_seconds: float, *, session_id: str = "", reader_id: str = "") -> None:
+        """From now on chunks can travel. Where an answer took long the line is long: connections are made at once."""
+        if not self._use:
+            return
+        api = self._api
+        hello = Hello(authorization=api.authorization, session_id=session_id, reader_id=reader_id)
+        self._plane = DataPlane(api.host, api.port, api.fingerprint, hello, connections=self._connections)
+        if self._ahead is not None and answer_seconds > _LONG_LINE_SECONDS:
+            self._ahead.start_soon(self._plane.warm)
 
     async def send(self, blobs: Sequence[Buffer]) -> bool:
         """Deliver; False when HTTP has to do it."""
@@ -94,18 +121,20 @@ class HttpBackupTransport:
         self._session = ""
 
     async def __aenter__(self) -> Self:
+        await self._bulk.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._bulk.close()
+        await self._bulk.__aexit__(kind, error, trace)
 
     async def open(self, request: SessionOpen) -> SessionOpened:
         """See the port."""
+        asked = trio.current_time()
         opened = await self._api.post(f"/datastores/{request.store}/sessions", SessionOpened, request)
         self._session = f"/sessions/{opened.session_id}"
-        self._bulk.open(session_id=opened.session_id)
+        self._bulk.open(trio.current_time() - asked, session_id=opened.session_id)
         return opened
 
     async def base_index(self, archive: str) -> bytes:
@@ -177,20 +206,22 @@ class HttpRestoreTransport:
         self._reader = ""
 
     async def __aenter__(self) -> Self:
+        await self._bulk.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._bulk.close()
+        await self._bulk.__aexit__(kind, error, trace)
 
     async def open(self, store: str, snapshot: str) -> ReaderOpened:
         """See the port."""
         name = SnapshotName.parse(snapshot)
         request = ReaderOpen(snapshot=str(name), namespace=str(name.namespace))
+        asked = trio.current_time()
         opened = await self._api.post(f"/datastores/{store}/readers", ReaderOpened, request)
         self._reader = f"/readers/{opened.reader_id}"
-        self._bulk.open(reader_id=opened.reader_id)
+        self._bulk.open(trio.current_time() - asked, reader_id=opened.reader_id)
         return opened
 
     async def file(self, name: str) -> bytes:

@@ -21,12 +21,16 @@ class SessionOpen(Wire, frozen=True, kw_only=True):
 
 
 class BaseArchive(Wire, frozen=True, kw_only=True):
-    """An index of the previous snapshot that may be reused. `index_bytes` is the size of its file."""
+    """An index of the previous snapshot that may be reused. `index_bytes` is the size of its file.
+
+    `complete`: every chunk of it may be reused, so that the bitmap need not be asked for.
+    """
 
     archive: str
     snapshot: str
     index_bytes: int
     records: int
+    complete: bool = False
 
 
 class SessionOpened(Wire, frozen=True, kw_only=True):
@@ -43,6 +47,8 @@ class SessionOpened(Wire, frozen=True, kw_only=True):
     """How many runs in a row have reused extents (0: none); the client rereads all every 30th."""
     resumed_chunks: int = 0
     heartbeat_seconds: int = 20
+    auth_id: str = ""
+    """Whose session it is; the owner that the manifest must name."""
 
 
 class ArchiveClose(Wire, frozen=True, kw_only=True):
@@ -101,6 +107,8 @@ class CommitRequest(Wire, frozen=True, kw_only=True):
     manifest: str
     signature: str = ""
     warnings: Count = 0
+    report: StageReport | None = None
+    """The last figures and log lines of the session, told before it is committed; it saves a request."""
 
 
 class CommitResult(Wire, frozen=True, kw_only=True):

@@ -278,6 +278,8 @@ class MemoryTransport:
         await self._called("commit", request)
         assert self.opened is not None
         assert self.request is not None
+        if request.report is not None:
+            await self.report(request.report)
         raw = request.manifest.encode()
         manifest = manifests.decode(raw)
         assert manifest.snapshot == self.opened.snapshot

@@ -75,13 +75,11 @@ def backup(
 
     async def work() -> BackupOutcome:
         async with connection(repository) as found:
-            who = await found.api.get("/whoami", WhoAmI)
             group = f"{backup_type}/{backup_id or node}"
             plan = BackupPlan(
                 store=found.store,
                 group=group,
                 sources=tuple(parse_source(source) for source in sources),
-                owner=who.auth_id,
                 client=f"{node} ironcore-backup-client {VERSION}",
                 namespace=namespace,
                 excludes=tuple(exclude or ()),
@@ -103,6 +101,7 @@ def backup(
             with progress_bar("backup") as bar:
                 shown = _Shown(bar, bar.add_task("", total=None, note=""))
                 if dry_run_only:
+                    await found.api.get("/whoami", WhoAmI)  # what will not do for the backup is told here too
                     return await dry_run(plan, pool=pool, clock=clock, progress=shown)
                 async with HttpBackupTransport(found.api) as transport:
                     return await run_backup(transport, plan, pool=pool, clock=clock, progress=shown)

@@ -91,7 +91,8 @@ class Changes:
 
 @dataclass(frozen=True)
 class BackupPlan:
-    """One snapshot to be made. `sources` are pairs of archive name and path; `owner` is the auth-id that backs up.
+    """One snapshot to be made. `sources` are pairs of archive name and path; `owner` is the auth-id that backs up,
+    "" for whoever the session belongs to.
 
     `level` is zstd's; 2 is tuned for chunks (`core.blob`). `reread` reads everything although it seems unchanged, as
     every run of number `reread_every` in a row does (0: none). `client` names host and program.
@@ -101,8 +102,8 @@ class BackupPlan:
     store: str
     group: str
     sources: tuple[tuple[str, str], ...]
-    owner: str
     client: str
+    owner: str = ""
     namespace: str = ""
     excludes: tuple[str, ...] = ()
     all_file_systems: bool = False

@@ -60,30 +60,29 @@ class Reporter:
         finally:
             self._ended.set()
 
-    async def stop(self) -> None:
-        """End `run` between two reports, never within one; then send what is left."""
+    async def stop(self) -> StageReport:
+        """End `run` between two reports, never within one; then send what is left but for the last report."""
         self._stopping = True
         self._nap.cancel()
         await self._ended.wait()
         self.show()
-        while await self.report():
-            pass
+        while len((report := self._next()).lines) == limits.BACKUP_REPORT_LINES:
+            await self._transport.report(report)
+        return report
 
-    async def report(self) -> bool:
-        """One report now; returns whether more lines wait."""
-        lines = self._notebook.take()
-        await self._transport.report(
-            StageReport(
-                done_bytes=self._figures.bytes_seen,
-                total_bytes=max(self._figures.total_bytes, self._figures.bytes_seen)
-                if self._figures.total_bytes
-                else 0,
-                files=self._figures.files,
-                stages=self._figures.wire(),
-                lines=[LogLine(level=line.note.level, text=self._text(line)) for line in lines],
-            )
+    async def report(self) -> None:
+        """One report now."""
+        await self._transport.report(self._next())
+
+    def _next(self) -> StageReport:
+        figures = self._figures
+        return StageReport(
+            done_bytes=figures.bytes_seen,
+            total_bytes=max(figures.total_bytes, figures.bytes_seen) if figures.total_bytes else 0,
+            files=figures.files,
+            stages=figures.wire(),
+            lines=[LogLine(level=line.note.level, text=self._text(line)) for line in self._notebook.take()],
         )
-        return len(lines) == limits.BACKUP_REPORT_LINES
 
     def show(self) -> None:
         """Tell whoever watches."""

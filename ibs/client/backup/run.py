@@ -42,7 +42,7 @@ from ibs.sources.notes import Note, reason, shown
 from ibs.sources.tree.content import FileAccess
 from ibs.sources.tree.scan import Found, TreeScan
 from ibs.units import format_bytes
-from ibs.wire.session import CommitRequest, CommitResult, SessionOpen, SessionOpened
+from ibs.wire.session import CommitRequest, CommitResult, SessionOpen, SessionOpened, StageReport
 
 LOG_BLOB = "client.log"
 
@@ -227,8 +227,8 @@ class _Run:
             self._engine.figures.end()
             self._summary()
             blobs = await self._log_blob()
-            await self._reporter.stop()
-        result = await self._commit(opened, archives, blobs)
+            last = await self._reporter.stop()
+        result = await self._commit(opened, archives, blobs, last)
         return self._outcome(opened, archives, result)
 
     async def _bases(self, opened: SessionOpened) -> dict[str, BaseIndex]:
@@ -237,7 +237,10 @@ class _Run:
         found: dict[str, BaseIndex] = {}
         for offered in opened.bases:
             content = await engine.transport.base_index(offered.archive)
-            bitmap = await engine.transport.base_available(offered.archive)
+            if offered.complete:
+                bitmap = b"\xff" * -(-offered.records // 8)
+            else:
+                bitmap = await engine.transport.base_available(offered.archive)
             try:
                 base = await engine.pool.cpu(lambda c=content, b=bitmap: BaseIndex(c, b, domain=engine.domain))
             except FormatError as error:
@@ -349,7 +352,11 @@ class _Run:
         return [ManifestBlob(name=LOG_BLOB, bytes=len(content), digest=digest(content).hex())]
 
     async def _commit(
-        self, opened: SessionOpened, archives: Sequence[ManifestArchive], blobs: Sequence[ManifestBlob]
+        self,
+        opened: SessionOpened,
+        archives: Sequence[ManifestArchive],
+        blobs: Sequence[ManifestBlob],
+        last: StageReport,
     ) -> CommitResult:
         plan, figures = self._plan, self._engine.figures
         manifest = Manifest(
@@ -359,7 +366,7 @@ class _Run:
             previous=opened.previous_manifest_digest,
             created=format_time(self._engine.clock.now()),
             client=plan.client,
-            owner=plan.owner,
+            owner=plan.owner or opened.auth_id,
             mode="encrypted" if plan.keys is not None else "plain",
             key_fingerprint=self._fingerprint,
             archives=tuple(archives),
@@ -384,7 +391,7 @@ class _Run:
         raw = manifests.encode(manifest)
         signature = manifests.sign(raw, plan.keys.signing_seed, "client").signature if plan.keys is not None else ""
         return await self._engine.transport.commit(
-            CommitRequest(manifest=raw.decode(), signature=signature, warnings=self._notebook.warnings)
+            CommitRequest(manifest=raw.decode(), signature=signature, warnings=self._notebook.warnings, report=last)
         )
 
     def _outcome(

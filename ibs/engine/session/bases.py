@@ -85,24 +85,26 @@ def _pin(
     if index.header.domain != domain:
         raise FormatError(f"index {archive.name} of {newest.name} is of another key")
     context.gate.announce(domain, index.ids)
-    bitmap, available = _judge(context.store, domain, index)
+    bitmap, available, complete = _judge(context.store, domain, index)
     view = BaseArchive(
         archive=archive.name,
         snapshot=str(newest.name),
         index_bytes=len(index.content),
         records=index.header.records,
+        complete=complete,
     )
     return Base(view, file, bitmap, available)
 
 
-def _judge(store: ChunkStore, domain: bytes, index: StoredIndex) -> tuple[bytes, IdLookup]:
-    """The bitmap, and the ids behind its ones."""
+def _judge(store: ChunkStore, domain: bytes, index: StoredIndex) -> tuple[bytes, IdLookup, bool]:
+    """The bitmap, the ids behind its ones, and whether that is all of them."""
     wanted = distinct(index.stored_ids)
     there = present(store, domain, wanted)
-    available = IdLookup(wanted if there.all() else wanted[there])
+    complete = bool(there.all())
+    available = IdLookup(wanted if complete else wanted[there])
     ids = index.ids
     bits = available.contains(ids) | ~ids.any(axis=1)  # a zero block is not stored, so nothing can be wrong with it
-    return np.packbits(bits, bitorder="little").tobytes(), available
+    return np.packbits(bits, bitorder="little").tobytes(), available, complete
 
 
 def present(store: ChunkStore, domain: bytes, ids: IdArray) -> NDArray[np.bool_]:

@@ -217,4 +217,5 @@ def _answer(
         base_run=newest.manifest.run if newest is not None and bases else 0,
         resumed_chunks=len(resumed) // 32,
         heartbeat_seconds=limits.SESSION_HEARTBEAT_SECONDS,
+        auth_id=facts.auth_id,
     )

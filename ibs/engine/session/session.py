@@ -296,6 +296,8 @@ class WriteSession:
             if self._result is not None:
                 return committing.repeated(self._result, request)
             self._require_open()
+            if request.report is not None:
+                await self.report(request.report)
             self.state = SessionState.COMMITTING
             try:
                 await self._quiet()

@@ -113,6 +113,23 @@ async def test_connections_are_few_and_used_again(server: tuple[Server, Served])
     assert len(real.context.asked) == 10
 
 
+async def test_connections_made_ahead_are_the_ones_used(server: tuple[Server, Served]) -> None:
+    real, served = server
+    async with plane(served, session_hello(), connections=3) as writer:
+        await writer.warm()
+        assert len(real.peers) == 3
+        for _ in range(5):
+            await writer.send([b"one", b"two"])
+        assert len(real.peers) == 3
+
+
+async def test_what_fails_ahead_is_told_by_the_first_request(tmp_path: Path) -> None:
+    async with serving(no_http, Certificates.make(tmp_path)) as served, plane(served, session_hello()) as writer:
+        await writer.warm()
+        with pytest.raises(ServerUnreachable):
+            await writer.send([b"x"])
+
+
 @pytest.mark.parametrize(
     "error",
     [

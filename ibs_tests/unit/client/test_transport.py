@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 import httpx
 import msgspec
 import pytest
+import trio
+import trio.testing
 
 from ibs.client import transport as transports
 from ibs.client.http import ApiClient
@@ -86,6 +88,7 @@ class FakePlane:
         self.connections = connections
         self.sent: list[Any] = []
         self.open = True
+        self.warmed = False
         self.made.append(self)
 
     async def send(self, blobs: Sequence[Any]) -> None:
@@ -97,6 +100,9 @@ class FakePlane:
         if self.failure is not None:
             raise self.failure
         return [b"blob of " + one for one in ids]
+
+    async def warm(self) -> None:
+        self.warmed = True
 
     async def aclose(self) -> None:
         self.open = False
@@ -159,6 +165,26 @@ async def test_chunks_take_the_data_plane(plane: type[FakePlane]) -> None:
     assert made.place == ("backup.example", 8007, ":".join(["ab"] * 32))
     assert not made.open
     assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(("seconds", "warmed"), [(0.01, False), (0.2, True)])
+async def test_on_a_long_line_connections_are_made_ahead(
+    plane: type[FakePlane], autojump_clock: trio.testing.MockClock, seconds: float, warmed: bool
+) -> None:
+    server = Server()
+    api = server.api()
+    ask = api.post
+
+    async def slowly(*arguments: Any, **more: Any) -> Any:
+        await trio.sleep(seconds)
+        return await ask(*arguments, **more)
+
+    api.post = slowly  # type: ignore[method-assign]
+    async with api, HttpRestoreTransport(api) as transport:
+        await transport.open("main", "host/a")
+        await trio.testing.wait_all_tasks_blocked()
+        assert plane.made[0].warmed == warmed
+    assert not plane.made[0].open
 
 
 async def test_without_a_data_plane_http_carries_chunks(plane: type[FakePlane]) -> None:

@@ -72,8 +72,11 @@ async def test_every_line_is_told_once_however_many(monkeypatch: pytest.MonkeyPa
     async with trio.open_nursery() as nursery:
         nursery.start_soon(made.run)
         await trio.testing.wait_all_tasks_blocked()
-        await made.stop()
-    assert [line.text for report in reports.got for line in report.lines] == [str(number) for number in range(10)]
+        last = await made.stop()
+    assert [len(report.lines) for report in reports.got] == [3, 3, 3]
+    assert [line.text for report in [*reports.got, last] for line in report.lines] == [
+        str(number) for number in range(10)
+    ]
 
 
 @pytest.mark.parametrize(("private", "text"), [(False, "etc/shadow: changed"), (True, "etc.tree entry 7: changed")])

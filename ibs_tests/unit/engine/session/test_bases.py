@@ -26,6 +26,7 @@ async def test_everything_good_is_available(datastore: Datastore) -> None:
     await backup(datastore, {"etc.tree": CHUNKS})
     writer = await start(datastore)
     assert bits(await writer.session.base_available("etc.tree"), 10) == [1] * 10
+    assert [base.complete for base in writer.session.opened.bases] == [True]
 
 
 async def test_bad_missing_and_suspect_chunks_are_not_available_and_cannot_be_named(
@@ -40,6 +41,7 @@ async def test_bad_missing_and_suspect_chunks_are_not_available_and_cannot_be_na
     datastore.store.mark_suspect(address_of(CHUNKS[8]))
     writer = await start(datastore)
     assert bits(await writer.session.base_available("etc.tree"), 10) == [1, 1, 0, 1, 1, 0, 1, 1, 0, 1]
+    assert [base.complete for base in writer.session.opened.bases] == [False]
     for number in (2, 5, 8):
         with pytest.raises(RefusedError):
             await writer.append("etc.tree", [CHUNKS[number]])

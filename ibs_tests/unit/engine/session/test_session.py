@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 import trio
 
@@ -194,6 +195,17 @@ async def test_reports_reach_the_observer_and_keep_the_lease(box: Box, datastore
     await writer.session.report(StageReport(files=3))
     assert watcher.reports == [StageReport(files=3)]
     assert writer.session.idle_seconds(box.clock.monotonic()) == 0
+
+
+async def test_the_last_report_may_come_with_the_commit(datastore: Datastore) -> None:
+    writer = await start(datastore)
+    watcher = Watcher()
+    writer.session._observer = watcher
+    await writer.archive("etc.tree", [b"one"])
+    request = msgspec.structs.replace(writer.request(), report=StageReport(files=7))
+    first = await writer.session.commit(request)
+    assert await writer.session.commit(request) == first
+    assert watcher.reports == [StageReport(files=7)]
 
 
 async def test_abort_ends_the_session_and_tells_why(datastore: Datastore) -> None:
