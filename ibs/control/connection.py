@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Any, cast
 
 import h11
+import msgspec
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
@@ -26,8 +27,10 @@ from hypercorn.typing import ConnectionState, H11SendableEvent
 
 from ibs.control.peer import Peer
 from ibs.core import limits
+from ibs.wire.common import ErrorBody
 
 _RECEIVE_BYTES = 1 << 16
+_HEAD_TOO_LARGE = 431
 _AUTHORITY = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
 
 
@@ -55,6 +58,22 @@ class _Http11(H11Protocol):
         except BaseException:
             self._torn = True
             raise
+
+    async def _send_error_response(self, status_code: int) -> None:
+        """What is no request, or has too large a head, is told like everything else: in a sentence, as JSON."""
+        message, hint = "the request is not valid HTTP", "see the API's description at /api/v1/openapi.json"
+        if status_code == _HEAD_TOO_LARGE:
+            message, hint = f"the request's head is larger than {limits.HTTP_HEAD_BYTES_MAX} bytes", "send less in it"
+        body = msgspec.json.encode(ErrorBody(code="usage", message=message, hint=hint))
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"connection", b"close"),
+            *self.config.response_headers("h11"),
+        ]
+        await self._send_h11_event(h11.Response(status_code=status_code, headers=headers))
+        await self._send_h11_event(h11.Data(data=body))
+        await self._send_h11_event(h11.EndOfMessage())
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """No change to HTTP/2."""

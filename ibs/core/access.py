@@ -207,6 +207,20 @@ def allowed(
     return Decision(False, who, path, wanted, f"{who} lacks {privilege} on {path}: {whose} {decisive.reason}")
 
 
+def allowed_within(
+    rules: Sequence[AclRule],
+    auth_id: AuthId | str,
+    path: str,
+    privilege: Privilege,
+    roles: Mapping[str, frozenset[Privilege]] = ROLES,
+) -> bool:
+    """Whether the identity holds it on `path`, or on something below. Raises UsageError for a malformed identity."""
+    who, below = as_auth_id(auth_id), path.rstrip("/") + "/"
+    names = {str(who), str(who.of_user)}
+    places = {rule.path for rule in rules if rule.auth_id in names and rule.path.startswith(below)}
+    return any(allowed(rules, who, place, privilege, roles).ok for place in (path, *sorted(places)))
+
+
 def privileges_on(
     rules: Sequence[AclRule],
     auth_id: AuthId | str,

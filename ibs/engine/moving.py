@@ -9,7 +9,7 @@ Indexes are hard-linked, chunks are not touched. Stopped half way, the move goes
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -35,9 +35,15 @@ class Moved:
 
 
 async def move_group(
-    context: StoreContext, bin_: Bin, moving: SnapshotName, target: Namespace, by: str, *, busy: bool
+    context: StoreContext,
+    bin_: Bin,
+    moving: SnapshotName,
+    target: Namespace,
+    by: str,
+    *,
+    busy: Callable[[Namespace, Group], bool],
 ) -> Moved:
-    """Move all snapshots of the group `moving`. `busy`: a session of the group is open.
+    """Move all snapshots of the group `moving`. `busy`: whether a session of a group is open; asked under its lock.
 
     Raises NotFoundError, UsageError, BusyError; ConflictError when the target has another group of that name;
     RefusedError when a snapshot is signed by its client; FormatError when one is damaged. *Durability*: each snapshot
@@ -48,20 +54,25 @@ async def move_group(
     source, group = moving.namespace, moving.group
     if source == target:
         raise UsageError(f"group {group} is in that namespace already")
-    if busy:
-        raise BusyError(f"group {group} is being backed up", hint="try again when the backup has ended")
-    old = await context.pool.disk(_gather, context, source, group)
     previous, moved = "", []
     async with AsyncExitStack() as held:
-        await held.enter_async_context(context.locks.of(target, group))
+        for namespace in sorted((source, target), key=str):  # two moves against each other never wait for each other
+            await held.enter_async_context(context.locks.of(namespace, group))
+        for namespace in (source, target):  # who opens a session from here on waits until the move is over
+            if busy(namespace, group):
+                raise BusyError(
+                    f"group {SnapshotName(namespace, group)} is being backed up",
+                    hint="try again when the backup has ended",
+                )
+        old = await context.pool.disk(_gather, context, source, group)
         await context.pool.disk(_check_target, context, old, target)
         for stored in old:
             name, previous = await context.pool.disk(_issue, context, stored, target, previous)
             moved.append(name)
-    for stored in old:
-        if stored.state.protected:  # its protection has gone with it
-            await context.pool.disk(context.folders.change_state, stored.name, _unprotected)
-        await bin_.put(stored.name, by, f"moved to {SnapshotName(target, group)}")
+        for stored in old:
+            if stored.state.protected:  # its protection has gone with it
+                await context.pool.disk(context.folders.change_state, stored.name, _unprotected)
+            await bin_.put_held(stored.name, by, f"moved to {SnapshotName(target, group)}")
     return Moved(moved)
 
 
@@ -86,18 +97,35 @@ def _gather(context: StoreContext, source: Namespace, group: Group) -> list[Stor
 
 
 def _check_target(context: StoreContext, old: Sequence[StoredSnapshot], target: Namespace) -> None:
-    """Nothing is there but what this move has made before it was stopped."""
-    group = old[0].name.group
-    made = {stored.digest.hex() for stored in old}
+    """Nothing is there but what this move has made before it was stopped.
+
+    Where all that is left of the old group is there already, only its removal was missing: whatever else has come to
+    the new group since, and whatever has left the bin, does not matter then.
+    """
+    source, group = old[0].name.namespace, old[0].name.group
     times = context.folders.times(target, group)
-    if times:  # stopped while the old ones went to the bin, those that are there already count as well
-        made |= _binned(context, SnapshotName(old[0].name.namespace, group))
-    for moment in times:
-        there = context.folders.load(SnapshotName(target, group, moment))
-        if there.manifest.source not in made:
-            raise ConflictError(
-                f"there is a group {SnapshotName(target, group)} already", hint="choose another namespace"
-            )
+    if not times:
+        return
+    taken = ConflictError(f"there is a group {SnapshotName(target, group)} already", hint="choose another namespace")
+    if context.folders.owner(target, group) != context.folders.owner(source, group):
+        raise taken
+    there = {moment: context.folders.load(SnapshotName(target, group, moment)) for moment in times}
+    left = [stored for stored in old if stored.name.time not in there]
+    for stored in old:
+        if stored.name.time in there and not _is_made_from(there[stored.name.time], stored):
+            raise taken
+    if left:  # stopped while the old ones went to the bin, those that are there already count as well
+        made = {stored.digest.hex() for stored in old} | _binned(context, SnapshotName(source, group))
+        if any(one.manifest.source not in made for one in there.values()):
+            raise taken
+
+
+def _is_made_from(new: StoredSnapshot, old: StoredSnapshot) -> bool:
+    """Whether `new` is what this server states anew of `old`: signed by it, of the same content."""
+    if new.signature.by != "server" or new.manifest.source != old.digest.hex():
+        return False
+    manifests.verify(new.manifest_bytes, new.signature)
+    return (new.manifest.archives, new.manifest.blobs) == (old.manifest.archives, old.manifest.blobs)
 
 
 def _binned(context: StoreContext, group: SnapshotName) -> set[str]:

@@ -9,7 +9,7 @@ what was protected, or removed, since the plan was made is left out.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -128,36 +128,66 @@ async def execute(
     by: str,
     tell: Callable[[str, str], None],
     *,
+    retention: Retention,
     override: bool = False,
 ) -> Pruned:
     """Move what the plan removes to the bin. `tell` gets a level and a line for each thing done.
 
-    Raises Quarantined, UnderMaintenance, DatastoreReadOnly. *Cancellation*: between snapshots; what went is undoable.
+    Each group is decided anew right before, under its lock: what the plan removed and what is found then, both, go.
+    Raises FormatError when the retention's record is damaged; Quarantined, UnderMaintenance, DatastoreReadOnly.
+    *Cancellation*: between snapshots; what went is undoable.
     """
     kept, removed, stopped, skipped = 0, [], [], []
     with context.modes.using(Use.PRUNE):
         for group in planned.groups:
-            kept += len(group.decisions) - len(group.removals)
-            if group.brake and not override:
-                stopped.append(group)
-                kept += len(group.removals)
-                tell("warning", f"{group.name}: nothing removed: {group.brake}")
-                _tell_stopped(context, group)
-                continue
-            for decision in reversed(group.removals):  # oldest first: stopped half way, the newest are still there
-                name = _name(group, decision)
-                try:
-                    await bin_.put(name, by, f"pruned: {group.policy}")
-                except NotFoundError:
+            async with context.locks.of(group.namespace, group.group):
+                now = await _decided_anew(context, retention, group)
+                if now is None:
                     continue
-                except (RefusedError, BusyError) as error:
-                    context.modes.require(Use.PRUNE)  # a change of mode ends the run, a snapshot's own trouble does not
-                    skipped.append((name, error.message))
-                    tell("warning", f"{name}: left alone: {error.message}")
+                if now.brake and not override:
+                    stopped.append(now)
+                    kept += len(now.decisions)
+                    tell("warning", f"{now.name}: nothing removed: {now.brake}")
+                    _tell_stopped(context, now)
                     continue
-                removed.append(name)
-                tell("info", f"{name}: to the bin")
+                kept += len(now.decisions) - len(now.removals)
+                for decision in reversed(now.removals):  # oldest first: stopped half way, the newest are still there
+                    name = _name(now, decision)
+                    try:
+                        await bin_.put_held(name, by, f"pruned: {now.policy}")
+                    except NotFoundError:
+                        continue
+                    except (RefusedError, BusyError) as error:
+                        # A change of mode ends the run, a snapshot's own trouble does not.
+                        context.modes.require(Use.PRUNE)
+                        skipped.append((name, error.message))
+                        tell("warning", f"{name}: left alone: {error.message}")
+                        continue
+                    removed.append(name)
+                    tell("info", f"{name}: to the bin")
     return Pruned(kept, removed, stopped, skipped)
+
+
+async def _decided_anew(context: StoreContext, retention: Retention, planned: GroupPlan) -> GroupPlan | None:
+    """The group's plan as things are now, without removals that were not planned; None when nothing is left to do.
+
+    A snapshot may have been protected, found bad, or removed since, and the retention changed. The caller holds the
+    group's lock, so that it stays true.
+    """
+    found: Effective | None = Effective(planned.policy, COMMAND)
+    if planned.level != COMMAND:
+        found = effective(await retention.record(), planned.namespace)
+    if found is None:
+        return None
+    now = await context.pool.disk(_plan_group, context, planned.namespace, planned.group, found)
+    if now is None:
+        return None
+    doomed = {one.candidate.name for one in planned.removals}
+    decisions = [
+        one if one.keep or one.candidate.name in doomed else replace(one, keep=True, rule="not planned")
+        for one in now.decisions
+    ]
+    return replace(now, decisions=decisions, brake=_brake(found, decisions) or planned.brake)
 
 
 def unique_bytes(context: StoreContext, names: Sequence[SnapshotName]) -> Freed:
@@ -225,8 +255,11 @@ def _plan_group(context: StoreContext, namespace: Namespace, group: Group, found
     decisions = decide(found.policy, candidates)
     if not decisions:
         return None
-    stop = too_small(decisions) if found.more_than_half else too_many(decisions) or too_small(decisions)
-    return GroupPlan(namespace, group, found.policy, found.level, decisions, stop)
+    return GroupPlan(namespace, group, found.policy, found.level, decisions, _brake(found, decisions))
+
+
+def _brake(found: Effective, decisions: Sequence[Decision]) -> str:
+    return too_small(decisions) if found.more_than_half else too_many(decisions) or too_small(decisions)
 
 
 def candidate(context: StoreContext, name: SnapshotName) -> Candidate:

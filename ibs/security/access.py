@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import trio
 
 from ibs.core import limits
-from ibs.core.access import AclRule, AuthId, Decision, Privilege, allowed, as_auth_id
+from ibs.core.access import AclRule, AuthId, Decision, Privilege, allowed, allowed_within, as_auth_id
 from ibs.core.events import Event, EventSource, Severity
 from ibs.core.names import format_time
 from ibs.errors import FailedError, NotAuthenticated, UnavailableError
@@ -124,8 +124,11 @@ class AccessChecker:
             raise NotAuthenticated("no credential was given")
         who = as_auth_id(principal.auth_id)
         self._check_valid(who)
-        rules = [*self._rows.rules.get(str(who.of_user), ()), *self._rows.rules.get(str(who), ())]
-        return allowed(rules, who, path, privilege)
+        return allowed(self._rules(who), who, path, privilege)
+
+    def _rules(self, who: AuthId) -> list[AclRule]:
+        """Those of the user and of the token; they are one list for a user."""
+        return [*self._rows.rules.get(str(who.of_user), ()), *self._rows.rules.get(str(who), ())]
 
     def allows(self, principal: Principal, privilege: Privilege, path: str) -> bool:
         """Whether the caller holds `privilege` on `path`; False for one whose identity no longer holds."""
@@ -133,6 +136,17 @@ class AccessChecker:
             return self.decide(principal, privilege, path).ok
         except NotAuthenticated:
             return False
+
+    def allows_within(self, principal: Principal, privilege: Privilege, path: str) -> bool:
+        """Whether the caller holds `privilege` on `path` or on something below it."""
+        if not principal.auth_id:
+            return False
+        who = as_auth_id(principal.auth_id)
+        try:
+            self._check_valid(who)
+        except NotAuthenticated:
+            return False
+        return allowed_within(self._rules(who), who, path, privilege)
 
     def require(self, principal: Principal, privilege: Privilege, path: str) -> None:
         """Raises NotAuthorised (naming identity, missing role and path), NotAuthenticated."""

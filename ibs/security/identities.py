@@ -68,13 +68,19 @@ class Identities:
             await self._records.add_user(record)
         return _user_view(record)
 
-    async def set_user(self, by: str, auth_id: str, *, enabled: bool) -> None:
-        """Let a user and its tokens in again, or keep them out. Raises NotFoundError, ConflictError for root."""
+    async def set_user(self, by: str, auth_id: str, *, enabled: bool) -> UserView:
+        """Let a user and its tokens in again, or keep them out.
+
+        Raises NotFoundError, ConflictError for root and for the one that asks.
+        """
         if not enabled:
             _refuse_root(auth_id)
+            _refuse_self(by, auth_id)
         what = "enabled" if enabled else "disabled"
         async with self._change(by, f"access.user-{what}", f"user {auth_id} was {what}", auth_id=auth_id):
             await self._records.set_user(auth_id, enabled=enabled)
+        found = next((user for user in await self.users() if user.auth_id == auth_id), None)
+        return found or UserView(auth_id=auth_id, enabled=enabled)  # removed meanwhile
 
     async def remove_user(self, by: str, auth_id: str) -> None:
         """With its tokens and rules; its backups stay. Raises NotFoundError, ConflictError for root."""
@@ -105,11 +111,15 @@ class Identities:
             await self._records.add_token(record)
         return TokenCreated(auth_id=str(who), secret=secret)
 
-    async def set_token(self, by: str, auth_id: str, *, enabled: bool) -> None:
-        """Let a token in again, or keep it out. Raises NotFoundError."""
+    async def set_token(self, by: str, auth_id: str, *, enabled: bool) -> TokenView:
+        """Let a token in again, or keep it out. Raises NotFoundError, ConflictError for the one that asks."""
+        if not enabled:
+            _refuse_self(by, auth_id)
         what = "enabled" if enabled else "disabled"
         async with self._change(by, f"access.token-{what}", f"token {auth_id} was {what}", auth_id=auth_id):
             await self._records.set_token(auth_id, enabled=enabled)
+        found = next((token for token in await self.tokens() if token.auth_id == auth_id), None)
+        return found or TokenView(auth_id=auth_id, enabled=enabled)
 
     async def remove_token(self, by: str, auth_id: str) -> None:
         """With its rules. Raises NotFoundError."""
@@ -194,6 +204,13 @@ def _check_comment(text: str) -> str:
     if not text.isprintable():
         raise UsageError("the comment holds line breaks or control characters", hint="write it in one line")
     return text
+
+
+def _refuse_self(by: str, auth_id: str) -> None:
+    if by == auth_id or by.startswith(f"{auth_id}!"):
+        raise ConflictError(
+            f"{by} would lock itself out by that", hint="ask with another credential, such as the server's root token"
+        )
 
 
 def _refuse_root(auth_id: str) -> None:

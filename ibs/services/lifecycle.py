@@ -169,9 +169,11 @@ class Lifecycle:
         """Move a group to another namespace. Raises what `engine.moving.move_group` does."""
         datastore = await self._datastores.get(store)
         name, target = group_of(group), Namespace.parse(namespace)
-        sessions = datastore.sessions
-        facts = [one.facts for one in sessions.open_sessions]
-        busy = any((one.name.namespace, one.name.group) == (name.namespace, name.group) for one in facts)
+
+        def busy(namespace: Namespace, of: Group) -> bool:
+            facts = [one.facts.name for one in datastore.sessions.open_sessions]
+            return any((one.namespace, one.group) == (namespace, of) for one in facts)
+
         moved = await move_group(datastore.context, datastore.bin, name, target, auth_id, busy=busy)
         text = f"group {name} of {store} was moved to namespace {target or 'root'} by {auth_id}"
         _tell(datastore, "group.moved", text, auth_id)

@@ -130,7 +130,8 @@ async def _prune(task: Task, datastore: Datastore, found: PrunePlan, *, override
         else:
             task.log(level, text)
 
-    done = await execute(datastore.context, datastore.bin, found, task.auth_id, tell, override=override)
+    context, bin_, retention = datastore.context, datastore.bin, datastore.retention
+    done = await execute(context, bin_, found, task.auth_id, tell, retention=retention, override=override)
     if done.stopped:
         task.log("info", "look: ironcore-backup prune simulate STORE; if that is meant: prune run STORE --override")
     text = f"{done.kept} snapshots kept, {len(done.removed)} moved to the bin"

@@ -76,8 +76,9 @@ class WorkerView(Wire, frozen=True, kw_only=True):
 
 
 class BackupRun(Wire, frozen=True, kw_only=True):
-    """Ask the server to back up its own files. `sources` are ARCHIVE:PATH.
+    """Ask the server for a backup of a host's files, its own by default. `sources` are ARCHIVE:PATH.
 
+    `host` "" or the server's node is the server itself. `job` and `notification_group` say on whose behalf it runs.
     `reread` reads everything although it seems unchanged, as every run of number `reread_every` in a row does (0: no).
     """
 
@@ -90,6 +91,9 @@ class BackupRun(Wire, frozen=True, kw_only=True):
     all_file_systems: bool = False
     reread: bool = False
     reread_every: Count = 30
+    host: str = ""
+    job: str = ""
+    notification_group: str = ""
 
 
 class UserCreate(Wire, frozen=True, kw_only=True):
@@ -101,6 +105,12 @@ class UserView(Wire, frozen=True, kw_only=True):
     auth_id: str
     enabled: bool
     comment: str = ""
+
+
+class IdentityChange(Wire, frozen=True, kw_only=True):
+    """`enabled` false: a user with all its tokens, or one token, is refused until it is true again."""
+
+    enabled: bool
 
 
 class TokenCreate(Wire, frozen=True, kw_only=True):
@@ -131,6 +141,8 @@ class AclEntry(Wire, frozen=True, kw_only=True):
     role: str
     auth_id: str
     propagate: bool = True
+    warning: str = ""
+    """In answers: what may be a mistake, such as a datastore that does not exist."""
 
 
 class InboxView(Wire, frozen=True, kw_only=True):

@@ -149,7 +149,13 @@ class BinMachine(RuleBasedStateMachine):
         async def work() -> set[SnapshotName]:
             found = await plan(self.datastore.context, self.datastore.retention, Scope(policy=policy))
             done = await execute(
-                self.datastore.context, self.datastore.bin, found, "root@ibs", lambda *_: None, override=True
+                self.datastore.context,
+                self.datastore.bin,
+                found,
+                "root@ibs",
+                lambda *_: None,
+                retention=self.datastore.retention,
+                override=True,
             )
             assert not done.skipped
             return set(done.removed)

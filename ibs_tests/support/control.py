@@ -21,7 +21,7 @@ import msgspec
 import trio
 
 from ibs.control.listener import Address, Listener
-from ibs.core.access import AclRule, Privilege, allowed
+from ibs.core.access import AclRule, Privilege, allowed, allowed_within
 from ibs.errors import NotAuthenticated, NotFoundError, SessionLost
 from ibs.security import tls
 from ibs.security.access import Principal
@@ -124,6 +124,9 @@ class FakeAccess:
 
     def allows(self, principal: Principal, privilege: Privilege, path: str) -> bool:
         return allowed(self.rules, principal.auth_id, path, privilege).ok
+
+    def allows_within(self, principal: Principal, privilege: Privilege, path: str) -> bool:
+        return allowed_within(self.rules, principal.auth_id, path, privilege)
 
     def require(self, principal: Principal, privilege: Privilege, path: str) -> None:
         if not principal.auth_id:
@@ -260,6 +263,7 @@ class FakeContext:
         people = {"users": [sample(UserView)], "create_user": sample(UserView), "tokens": [sample(TokenView)]}
         people |= {"create_token": sample(TokenCreated), "remove_token": None, "acl": [sample(AclEntry)]}
         people |= {"grant": sample(AclEntry), "revoke": None}
+        people |= {"set_user": sample(UserView), "set_token": sample(TokenView)}
         self.identities = Recorder(self.asked, people)
         self.own = Recorder(
             self.asked,

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ibs.cli.common import ServerOption, StateDirOption, administrator, app, example, run
-from ibs.cli.output import Column, Output, OutputOption, print_done, print_facts, print_json, print_rows, say
-from ibs.wire.system import AclEntry, TokenCreate, TokenCreated, TokenView, UserCreate, UserView
+from ibs.cli.output import (
+    Column,
+    Output,
+    OutputOption,
+    print_done,
+    print_facts,
+    print_json,
+    print_rows,
+    print_warning,
+    say,
+)
+from ibs.wire.system import AclEntry, IdentityChange, TokenCreate, TokenCreated, TokenView, UserCreate, UserView
 
 users = app("user", "Users: people and machines, as user@realm.")
 tokens = app(
@@ -69,6 +80,61 @@ def user_list(
             return await api.get("/access/users", list[UserView])
 
     print_rows(run(work, output), _USERS, output, empty="no users")
+
+
+@users.command("disable", epilog=example("ironcore-backup user disable backup@ibs"))
+def user_disable(
+    auth_id: AuthIdArgument,
+    server: ServerOption = None,
+    state_dir: StateDirOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Keep a user out, with all its tokens; rights and backups stay."""
+    _switch("user", auth_id, False, server, state_dir, output)
+
+
+@users.command("enable", epilog=example("ironcore-backup user enable backup@ibs"))
+def user_enable(
+    auth_id: AuthIdArgument,
+    server: ServerOption = None,
+    state_dir: StateDirOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Let a user and its tokens in again."""
+    _switch("user", auth_id, True, server, state_dir, output)
+
+
+@tokens.command("disable", epilog=example("ironcore-backup token disable 'backup@ibs!web01'"))
+def token_disable(
+    auth_id: AuthIdArgument,
+    server: ServerOption = None,
+    state_dir: StateDirOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Keep a token out; it can be let in again with the same secret."""
+    _switch("token", auth_id, False, server, state_dir, output)
+
+
+@tokens.command("enable", epilog=example("ironcore-backup token enable 'backup@ibs!web01'"))
+def token_enable(
+    auth_id: AuthIdArgument,
+    server: ServerOption = None,
+    state_dir: StateDirOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Let a token in again."""
+    _switch("token", auth_id, True, server, state_dir, output)
+
+
+def _switch(word: str, auth_id: str, enabled: bool, server: str | None, state_dir: Path | None, output: Output) -> None:
+    view: type[UserView | TokenView] = UserView if word == "user" else TokenView
+
+    async def work() -> None:
+        async with administrator(server, state_dir) as api:
+            await api.post(f"/access/{word}s/{auth_id}", view, IdentityChange(enabled=enabled))
+
+    run(work, output)
+    print_done(f"{word} {auth_id} {'enabled' if enabled else 'disabled'}", output, auth_id=auth_id, enabled=enabled)
 
 
 @tokens.command("create", epilog=example("ironcore-backup token create 'backup@ibs!web01'"))
@@ -143,6 +209,8 @@ def acl_grant(
     made = run(work, output)
     if output is Output.JSON:
         print_json(made)
+    if made.warning:
+        print_warning(made.warning)
     say(f"{made.auth_id} has {made.role} on {made.path}", output)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from ibs.control.routing import Call, Query, Routes, needs
 from ibs.core.access import Privilege
-from ibs.wire.system import AclEntry, TokenCreate, TokenCreated, TokenView, UserCreate, UserView
+from ibs.wire.system import AclEntry, IdentityChange, TokenCreate, TokenCreated, TokenView, UserCreate, UserView
 
 routes = Routes("access")
 _LOOK = needs(Privilege.ACCESS_AUDIT, "/access")
@@ -23,6 +25,13 @@ async def user_create(call: Call) -> UserView:
     return await call.context.identities.create_user(call.principal.auth_id, call.body)
 
 
+@routes.route("POST", "/access/users/{auth_id}", access=_CHANGE, body=IdentityChange, answer=UserView)
+async def user_change(call: Call) -> UserView:
+    """Keep a user and its tokens out, or let them in again."""
+    set_user, auth_id = call.context.identities.set_user, call.path["auth_id"]
+    return await set_user(call.principal.auth_id, auth_id, enabled=call.body.enabled)
+
+
 @routes.route("GET", "/access/tokens", access=_LOOK, answer=list[TokenView])
 async def token_list(call: Call) -> list[TokenView]:
     """List the tokens, never their secrets."""
@@ -33,6 +42,13 @@ async def token_list(call: Call) -> list[TokenView]:
 async def token_create(call: Call) -> TokenCreated:
     """Make a token; its secret is in this answer and nowhere else."""
     return await call.context.identities.create_token(call.principal.auth_id, call.body)
+
+
+@routes.route("POST", "/access/tokens/{auth_id}", access=_CHANGE, body=IdentityChange, answer=TokenView)
+async def token_change(call: Call) -> TokenView:
+    """Keep a token out, or let it in again."""
+    set_token, auth_id = call.context.identities.set_token, call.path["auth_id"]
+    return await set_token(call.principal.auth_id, auth_id, enabled=call.body.enabled)
 
 
 @routes.route("DELETE", "/access/tokens/{auth_id}", access=_CHANGE, answer=None)
@@ -49,8 +65,15 @@ async def acl_list(call: Call) -> list[AclEntry]:
 
 @routes.route("POST", "/access/acl", access=_CHANGE, body=AclEntry, answer=AclEntry, status=201)
 async def acl_grant(call: Call) -> AclEntry:
-    """Grant a role on a path."""
-    return await call.context.identities.grant(call.principal.auth_id, call.body)
+    """Grant a role on a path; one below a datastore that does not exist is granted with a warning."""
+    made = await call.context.identities.grant(call.principal.auth_id, msgspec.structs.replace(call.body, warning=""))
+    parts = made.path.split("/")
+    if parts[1:2] == ["datastore"] and len(parts) > 2:
+        known = [view.name for view in await call.context.datastores.list()]
+        if parts[2] not in known:
+            there = f"there is {', '.join(known)}" if known else "there is none"
+            return msgspec.structs.replace(made, warning=f"datastore {parts[2]} does not exist; {there}")
+    return made
 
 
 @routes.route(

@@ -51,6 +51,16 @@ def _owner(call: Call, namespace: Namespace, every: Privilege, own: Privilege) -
     return call.principal.auth_id
 
 
+def _somewhere(call: Call, every: Privilege, own: Privilege) -> None:
+    """For lists that show what the caller may see: whoever may see nothing in the store is refused.
+
+    Raises NotAuthorised.
+    """
+    access, path = call.context.access, datastore_path(call.path["store"], "")
+    if not any(access.allows_within(call.principal, privilege, path) for privilege in (every, own)):
+        access.require(call.principal, own, path)
+
+
 def _may(call: Call, every: Privilege, own: Privilege) -> May:
     """Whether a group of that owner in that namespace is the caller's to touch."""
     access, principal, store = call.context.access, call.principal, call.path["store"]
@@ -100,7 +110,7 @@ async def snapshot_forget(call: Call) -> BinView:
 @routes.route("GET", "/datastores/{store}/bin", access=_SEERS, answer=list[BinView])
 async def bin_list(call: Call) -> list[BinView]:
     """List forgotten snapshots, and when they go for good."""
-    _owner(call, Namespace(), Privilege.DATASTORE_AUDIT, Privilege.DATASTORE_BACKUP)
+    _somewhere(call, Privilege.DATASTORE_AUDIT, Privilege.DATASTORE_BACKUP)
     may = _may(call, Privilege.DATASTORE_AUDIT, Privilege.DATASTORE_BACKUP)
     return await call.context.lifecycle.bin_list(call.path["store"], may)
 
@@ -109,9 +119,11 @@ async def bin_list(call: Call) -> list[BinView]:
 async def bin_undo(call: Call) -> SnapshotRef:
     """Move a forgotten snapshot back to its place."""
     request: BinUndo = call.body
-    # An entry by its own name does not tell its namespace: who may nothing at the root names the snapshot.
-    space = SnapshotName.parse(request.entry).namespace if "/" in request.entry else Namespace()
-    _owner(call, space, Privilege.DATASTORE_MODIFY, Privilege.DATASTORE_PRUNE)
+    if "/" in request.entry:
+        space = SnapshotName.parse(request.entry).namespace
+        _owner(call, space, Privilege.DATASTORE_MODIFY, Privilege.DATASTORE_PRUNE)
+    else:  # an entry by its own name does not tell its namespace: `may` decides when it is found
+        _somewhere(call, Privilege.DATASTORE_MODIFY, Privilege.DATASTORE_PRUNE)
     may = _may(call, Privilege.DATASTORE_MODIFY, Privilege.DATASTORE_PRUNE)
     store, auth_id = call.path["store"], call.principal.auth_id
     return SnapshotRef(snapshot=await call.context.lifecycle.bin_undo(store, auth_id, request.entry, may))
@@ -142,7 +154,7 @@ async def namespace_list(call: Call) -> list[NamespaceView]:
     """List the namespaces with what is in them."""
     access, store = call.context.access, call.path["store"]
     seeing = (Privilege.DATASTORE_AUDIT, Privilege.DATASTORE_BACKUP)
-    _owner(call, Namespace(), *seeing)
+    _somewhere(call, *seeing)
 
     def sees(namespace: Namespace) -> bool:
         path = datastore_path(store, str(namespace))

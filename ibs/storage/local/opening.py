@@ -134,6 +134,9 @@ def _recover(held: Held, boot_id: str) -> tuple[ChunkDb, Recovered]:
         promoted = recovery.settle_incoming()
     except DatastoreReadOnly:  # the disk lost what was written; it can still be read
         return _scratch_index(held), Recovered(clean=False, index_rebuilt=True)
+    # What a killed process removed last may not be on the platter, nor is what the sweep removes now: before the
+    # first chunk is deleted everything is flushed.
+    held.manifests_removed = not clean
     swept = 0 if clean else recovery.sweep_litter()
     db, rebuilt = _index(recovery, before, promoted)
     try:

@@ -194,6 +194,24 @@ async def test_what_is_no_http_is_told_so_and_ends(sent: bytes, autojump_clock: 
         await ended.wait()
 
 
+@pytest.mark.parametrize(
+    ("head", "status", "said"),
+    [
+        (b"A: " + b"b" * (limits.HTTP_HEAD_BYTES_MAX + 100), b"431", "the request's head is larger than"),
+        (b"Bad header\r\n\r\n", b"400", "the request is not valid HTTP"),
+    ],
+)
+async def test_what_is_refused_before_a_route_is_told_as_json_too(head: bytes, status: bytes, said: str) -> None:
+    async with connected(App()) as (client, _ended):
+        await client.send_all(b"GET / HTTP/1.1\r\nHost: x\r\n" + head)
+        told, _, body = (await read_all(client)).partition(b"\r\n\r\n")
+    assert told.split(b" ")[1] == status
+    assert b"content-type: application/json" in told
+    error = json.loads(body)
+    assert error["message"].startswith(said)
+    assert error["hint"]
+
+
 async def test_http_1_0_is_answered_and_closed() -> None:
     async with connected(App()) as (client, ended):
         await client.send_all(b"GET /old HTTP/1.0\r\n\r\n")

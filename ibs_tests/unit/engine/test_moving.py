@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
+import msgspec
 import pytest
 
 from ibs.core import manifest as manifests
@@ -24,8 +28,11 @@ async def made(box: Box, datastore: Datastore, count: int = 2, **options: object
     return names
 
 
-async def move(datastore: Datastore, target: Namespace = NEW, *, busy: bool = False) -> Moved:
-    return await move_group(datastore.context, datastore.bin, SnapshotName(ROOT, WEB), target, "root@ibs", busy=busy)
+async def move(datastore: Datastore, target: Namespace = NEW, *, busy: Namespace | None = None) -> Moved:
+    group = SnapshotName(ROOT, WEB)
+    return await move_group(
+        datastore.context, datastore.bin, group, target, "root@ibs", busy=lambda space, _: space == busy
+    )
 
 
 async def test_snapshots_have_new_names_manifests_and_their_state(box: Box, datastore: Datastore) -> None:
@@ -88,18 +95,18 @@ async def test_stopped_while_the_old_ones_go_to_the_bin_it_goes_on(
     box: Box, datastore: Datastore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = await made(box, datastore, 3)
-    put = datastore.bin.put
+    put = datastore.bin.put_held
 
     async def fails(name: SnapshotName, by: str, why: str = "") -> object:
         if name == old[1]:
             raise BusyError("stopped")
         return await put(name, by, why)
 
-    monkeypatch.setattr(datastore.bin, "put", fails)
+    monkeypatch.setattr(datastore.bin, "put_held", fails)
     with pytest.raises(BusyError):
         await move(datastore)
     assert len(await datastore.snapshots.every()) == 5
-    monkeypatch.setattr(datastore.bin, "put", put)
+    monkeypatch.setattr(datastore.bin, "put_held", put)
     await move(datastore)
     assert [name.namespace for name in await datastore.snapshots.every()] == [NEW] * 3
     assert {entry.snapshot for entry in await datastore.bin.entries()} == set(old)
@@ -111,9 +118,79 @@ async def test_what_cannot_be_moved(box: Box, datastore: Datastore) -> None:
     await made(box, datastore, 1)
     with pytest.raises(UsageError):
         await move(datastore, ROOT)
-    with pytest.raises(BusyError):
-        await move(datastore, busy=True)
+    for busy in (ROOT, NEW):
+        with pytest.raises(BusyError):
+            await move(datastore, busy=busy)
     await made(box, datastore, 1, namespace="a/b", auth_id=OTHER)
     with pytest.raises(ConflictError):
         await move(datastore)
     assert len(await datastore.snapshots.every()) == 2
+
+
+async def test_entries_that_left_the_bin_meanwhile_do_not_stop_it(
+    box: Box, datastore: Datastore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = await made(box, datastore, 3)
+    put = datastore.bin.put_held
+
+    async def fails(name: SnapshotName, by: str, why: str = "") -> object:
+        if name == old[2]:
+            raise BusyError("stopped")
+        return await put(name, by, why)
+
+    monkeypatch.setattr(datastore.bin, "put_held", fails)
+    with pytest.raises(BusyError):
+        await move(datastore)
+    monkeypatch.setattr(datastore.bin, "put_held", put)
+    for entry in await datastore.bin.entries():  # days go by
+        await datastore.bin.purge(entry.entry)
+    await made(box, datastore, 1, namespace="a/b")  # and the group lives on in its new place
+    assert len((await move(datastore)).snapshots) == 1
+    assert [name.namespace for name in await datastore.snapshots.every()] == [NEW] * 4
+
+
+async def test_a_backup_that_begins_meanwhile_waits_and_is_not_moved(
+    box: Box, datastore: Datastore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await made(box, datastore, 2)
+    issue, seen = moving._issue, []
+
+    def watched(*given: Any) -> Any:
+        for space in (ROOT, NEW):
+            seen.append(datastore.context.locks.of(space, WEB).locked())
+        return issue(*given)
+
+    monkeypatch.setattr(moving, "_issue", watched)
+    await move(datastore)
+    assert seen == [True] * 4
+    assert not datastore.context.locks.of(ROOT, WEB).locked()
+
+
+async def test_another_owners_group_is_never_taken_for_what_was_moved(
+    box: Box, datastore: Datastore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = await made(box, datastore, 1)
+
+    async def fails(name: SnapshotName, by: str, why: str = "") -> object:
+        raise BusyError("stopped")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(datastore.bin, "put_held", fails)
+        with pytest.raises(BusyError):
+            await move(datastore)
+    datastore.context.folders.set_owner(NEW, WEB, OTHER)
+    with pytest.raises(ConflictError):
+        await move(datastore)
+    datastore.context.folders.set_owner(NEW, WEB, OWNER)
+    assert await datastore.snapshots.every() == [*old, SnapshotName(NEW, WEB, old[0].time)]
+    assert (await move(datastore)).snapshots == [SnapshotName(NEW, WEB, old[0].time)]
+
+
+async def test_a_snapshot_of_the_same_time_with_other_content_is_in_the_way(box: Box, datastore: Datastore) -> None:
+    (old,) = await made(box, datastore, 1)
+    there = datastore.context.folders.load(old)
+    other = await backup(datastore, {"etc.tree": [b"other", b"meta"]}, namespace="a/b", group="host/web01")
+    new = datastore.context.folders.load(snapshot_of(other))
+    assert moving._is_made_from(there, there) is False
+    forged = replace(new, manifest=msgspec.structs.replace(new.manifest, source=there.digest.hex()))
+    assert moving._is_made_from(forged, there) is False

@@ -42,6 +42,7 @@ async def run(datastore: Datastore, what: PrunePlan, lines: list[str] | None = N
         what,
         "root@ibs",
         lambda level, text: told.append(f"{level} {text}"),
+        retention=datastore.retention,
         **options,
     )
 
@@ -152,7 +153,8 @@ async def test_what_was_protected_or_removed_since_the_plan_is_left_out(box: Box
     await datastore.bin.put(made[1], "alice@ibs")
     done = await run(datastore, found)
     assert list(done.removed) == [made[2]]
-    assert [name for name, _ in done.skipped] == [made[0]]
+    assert (done.skipped, done.kept) == ([], 4)
+    assert await datastore.snapshots.every() == [made[0], *made[3:]]
 
 
 async def test_a_quarantined_datastore_is_not_pruned(box: Box, datastore: Datastore) -> None:
@@ -184,3 +186,43 @@ async def test_bytes_are_those_that_nothing_else_needs(
     monkeypatch.setattr(limits, "PRUNE_UNIQUE_CHUNKS_MAX", 1)
     assert unique_bytes(datastore.context, [made[1]]).stored_bytes is None
     assert (await planned(datastore, Scope(policy=LAST_TWO))).freed.note == "not counted"
+
+
+async def test_each_group_is_decided_anew_right_before(box: Box, datastore: Datastore) -> None:
+    made = await snapshots(box, datastore, 4)
+    await datastore.retention.set(ROOT, LAST_TWO, "root@ibs")
+    found = await planned(datastore)
+    assert rules(found) == ["keep-last", "keep-last", "remove", "remove"]
+    bad = VerifyState(result="CORRUPT", time="2026-01-01T00:00:00Z")
+    for name in made[2:]:  # the two that were to stay turn out to be bad
+        datastore.context.folders.change_state(name, lambda _: SnapshotState(verify=bad))
+    done = await run(datastore, found)
+    assert (list(done.removed), done.kept) == (made[:1], 3), "the last good one stays"
+
+
+async def test_what_came_or_was_loosened_since_the_plan_is_not_removed(box: Box, datastore: Datastore) -> None:
+    made = await snapshots(box, datastore, 4)
+    await datastore.retention.set(ROOT, LAST_TWO, "root@ibs")
+    found = await planned(datastore)
+    made += await snapshots(box, datastore, 1)
+    done = await run(datastore, found)
+    assert list(done.removed) == made[:2], "the third would go by now, but nobody was shown that"
+    found = await planned(datastore)
+    await datastore.retention.set(ROOT, Policy(keep_last=9), "root@ibs")
+    assert (await run(datastore, found)).removed == []
+    await datastore.retention.clear(ROOT)
+    assert (await run(datastore, found)).removed == []
+
+
+async def test_a_brake_that_only_now_holds_stops_the_group(box: Box, datastore: Datastore) -> None:
+    made = []
+    for size in (1000, 1, 1, 1000):
+        box.clock.advance(3600)
+        made.append(snapshot_of(await backup(datastore, {"etc.tree": [b"x" * size, b"m"]})))
+    await datastore.retention.set(ROOT, LAST_TWO, "root@ibs")
+    found = await planned(datastore)
+    assert found.groups[0].brake == ""
+    await datastore.bin.put(made[3], "alice@ibs")  # now the two that would stay are tiny
+    done = await run(datastore, found)
+    assert ([one.name for one in done.stopped], done.kept) == (["host/web01"], 3)
+    assert await datastore.snapshots.every() == made[:3]

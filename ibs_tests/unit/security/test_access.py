@@ -196,3 +196,22 @@ async def test_a_cancelled_load_is_whole(world: World) -> None:
         await world.checker.load()
     with pytest.raises(NotAuthenticated, match="disabled"):
         await world.checker.authenticate(header, "")
+
+
+async def test_what_is_granted_deeper_is_found_from_above(world: World) -> None:
+    await world.token("anna@ibs!host")
+    for who in ("anna@ibs", "anna@ibs!host"):
+        await world.grant("/datastore/main/a", "Datastore.Audit", who)
+    caller, audit = Principal("anna@ibs!host"), Privilege.DATASTORE_AUDIT
+    for path, within in (
+        ("/datastore/main/a/b", True),
+        ("/datastore/main", True),
+        ("/", True),
+        ("/datastore/mai", False),
+        ("/datastore/main/a2", False),
+    ):
+        assert world.checker.allows_within(caller, audit, path) is within, path
+    assert not world.checker.allows_within(caller, Privilege.DATASTORE_MODIFY, "/")
+    assert not world.checker.allows_within(Principal(""), audit, "/")
+    await world.identities.set_user(ADMIN, "anna@ibs", enabled=False)
+    assert not world.checker.allows_within(caller, audit, "/datastore/main/a")

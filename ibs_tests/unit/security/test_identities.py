@@ -186,3 +186,15 @@ async def test_resetting_a_token(world: World) -> None:
     world.checker.require(principal, Privilege.ACCESS_MODIFY, "/access")
     with pytest.raises(NotAuthenticated):
         await world.checker.authenticate(f"Bearer {who}:{first}", "")
+
+
+async def test_nobody_locks_itself_out(world: World) -> None:
+    await world.token("anna@ibs!host")
+    for refused in (
+        world.identities.set_token("anna@ibs!host", "anna@ibs!host", enabled=False),
+        world.identities.set_user("anna@ibs!host", "anna@ibs", enabled=False),
+    ):
+        with pytest.raises(ConflictError, match="lock itself out"):
+            await refused
+    assert (await world.identities.set_token(ADMIN, "anna@ibs!host", enabled=False)).enabled is False
+    assert (await world.identities.set_user(ADMIN, "anna@ibs", enabled=False)).enabled is False

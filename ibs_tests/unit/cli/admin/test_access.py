@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ibs.cli.admin import root
-from ibs.wire.system import AclEntry, TokenCreate, TokenCreated, TokenView, UserCreate, UserView
+from ibs.wire.system import AclEntry, IdentityChange, TokenCreate, TokenCreated, TokenView, UserCreate, UserView
 from ibs_tests.support.fakeapi import install, invoke
 
 
@@ -42,3 +42,20 @@ def test_acl(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert "Audit" in invoke(root, "acl", "list").output
     assert "no longer" in invoke(root, "acl", "revoke", "/", "Audit", "a@ibs").output
     assert api.asked[-1][2] == {"path": "/", "role": "Audit", "auth_id": "a@ibs"}
+
+
+def test_identities_are_switched_off_and_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    api = install(monkeypatch, tmp_path)
+    api.answers["POST", "/access/users/a@ibs"] = UserView(auth_id="a@ibs", enabled=False)
+    api.answers["POST", "/access/tokens/a@ibs!t"] = TokenView(auth_id="a@ibs!t", enabled=True)
+    assert "user a@ibs disabled" in invoke(root, "user", "disable", "a@ibs").output
+    assert api.asked[-1][2] == IdentityChange(enabled=False)
+    assert "token a@ibs!t enabled" in invoke(root, "token", "enable", "a@ibs!t").output
+    assert api.asked[-1][2] == IdentityChange(enabled=True)
+
+
+def test_a_grant_that_may_be_a_mistake_is_warned_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    api = install(monkeypatch, tmp_path)
+    warning = "datastore x does not exist; there is none"
+    api.answers["POST", "/access/acl"] = AclEntry(path="/datastore/x", role="Audit", auth_id="a@ibs", warning=warning)
+    assert warning in invoke(root, "acl", "grant", "/datastore/x", "Audit", "a@ibs").output

@@ -72,3 +72,22 @@ async def test_an_administrator_reaches_all(context: FakeContext, certificates: 
     assert context.asked[0][-1] == ""
     assert await send(context, certificates, "boss@ibs!t:secret", "/datastores/main/prune", {}) == 200
     assert context.asked[1][-1](Namespace(), "anybody@ibs")
+
+
+async def test_lists_are_filtered_by_what_the_caller_may_see_wherever_that_is(
+    context: FakeContext, certificates: Certificates
+) -> None:
+    context.access.grant("reader@ibs!t", "Datastore.Audit", "/datastore/other/a")
+    app = create_app(context, tuple(lifecycle.routes))  # type: ignore[arg-type]
+    async with serving(app, certificates) as served:
+        async with served.http(f"{POWER}:secret") as http:
+            for path in ("bin", "namespaces"):
+                assert (await http.get(f"/datastores/main/{path}")).status_code == 200, path
+                refused = await http.get(f"/datastores/elsewhere/{path}")
+                assert (refused.status_code, refused.json()["code"]) == (403, "not-authorised")
+            assert (await http.post("/datastores/main/bin/undo", json={"entry": "0" * 32})).status_code == 200
+        async with served.http(f"{BACKUP}:secret") as http:
+            assert (await http.post("/datastores/main/bin/undo", json={"entry": "0" * 32})).status_code == 403
+    may, sees = context.asked[0][-1], context.asked[1][-1]
+    assert [may(Namespace.parse("a"), POWER), may(Namespace(), POWER)] == [True, False]
+    assert [sees(Namespace.parse("a/b")), sees(Namespace())] == [True, False]

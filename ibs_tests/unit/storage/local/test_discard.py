@@ -94,6 +94,7 @@ def test_a_full_disk_costs_the_reserve_which_is_refilled(box: StoreBox, monkeypa
 
 def test_removed_snapshots_are_flushed_before_their_chunks_go(box: StoreBox) -> None:
     plan = Plan()
+    box.open().close()
     store = box.open(hook=plan)
     blobs = [make_blob(n) for n in range(3)]
     for blob in blobs:
@@ -113,4 +114,4 @@ def test_removed_snapshots_are_flushed_before_their_chunks_go(box: StoreBox) -> 
     store.snapshots.remove(SNAPSHOT)
     store.discard([blobs[2][0]])
     store.discard([blobs[2][0]])
-    assert plan.passed["discard.sync"] == 2
+    assert plan.passed["discard.sync"] == 3, "a failed one, one for what the dead process removed, one for this"

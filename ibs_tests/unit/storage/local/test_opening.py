@@ -203,3 +203,23 @@ def test_the_path_may_be_a_link(box: StoreBox, tmp_path: Path) -> None:
     store.put(*make_blob(1))
     assert all(check.ok for check in store.probe())
     store.close()
+
+
+def test_what_a_killed_process_removed_is_flushed_before_the_first_chunk_goes(box: StoreBox) -> None:
+    store = box.open(boot_id="boot-1")
+    blob = make_blob(1)
+    store.put(*blob)
+    store.barrier()
+    publish(store)
+    store.snapshots.remove(SNAPSHOT)
+    store.close(clean=False)  # killed: whether the removal is on the platter, nobody knows
+    passed: list[str] = []
+    store = box.open(boot_id="boot-1", hook=passed.append)
+    passed.clear()
+    store.discard([blob[0]])
+    assert passed[:2] == ["discard.sync", "discard.row"]
+    store.close()
+    store = box.open(boot_id="boot-1", hook=passed.append)
+    passed.clear()
+    store.discard([blob[0]])
+    assert "discard.sync" not in passed, "an orderly stop leaves nothing behind"
