@@ -64,9 +64,9 @@ class _Bulk:
         self._ahead.cancel_scope.cancel()
         self._ahead = None
         try:
-            await self.close()
-        finally:
             await self._nursery.__aexit__(None, None, None)
+        finally:
+            await self.close()  # outside of the scope that was just cancelled
 
     def open(self, answer_seconds: float, *, session_id: str = "", reader_id: str = "") -> None:
         """From now on chunks can travel. Where an answer took long the line is long: connections are made at once."""

@@ -105,6 +105,7 @@ class FakePlane:
         self.warmed = True
 
     async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
         self.open = False
 
 
