@@ -45,6 +45,8 @@ from ibs.security.tls import Certificate, ensure_certificate, server_context
 from ibs.services import roster
 from ibs.services.api import Bound
 from ibs.services.context import Endpoint, ServerContext
+from ibs.services.hosts import Hosts
+from ibs.services.hosts_book import HostBook
 from ibs.services.lifecycle import Lifecycle
 from ibs.services.metrics import Metrics, Sources
 from ibs.services.pruning import Pruning
@@ -84,6 +86,7 @@ class _Base:
     identities: Identities
     tasks: TaskRegistry
     datastores: Datastores
+    hosts: Hosts
 
 
 def run(settings: Settings) -> int:
@@ -204,7 +207,32 @@ async def _base(settings: Settings, clock: SystemClock, pool: ThreadPool, bus: B
         own_folders=[str(folder) for folder in (settings.state_dir, settings.log_dir) if folder is not None],
     )
     datastores = Datastores(catalog.datastores, parts)
-    return _Base(settings, clock, pool, bus, catalog, secrets, certificate, access, identities, tasks, datastores)
+    hosts = await _hosts(settings, clock, bus, catalog, secrets.token_key, identities, certificate.fingerprint)
+    return _Base(
+        settings, clock, pool, bus, catalog, secrets, certificate, access, identities, tasks, datastores, hosts
+    )
+
+
+async def _hosts(  # noqa: PLR0917 - parts of the base, in its order
+    settings: Settings,
+    clock: SystemClock,
+    bus: Bus[Event],
+    catalog: Catalog,
+    key: bytes,
+    identities: Identities,
+    fingerprint: str,
+) -> Hosts:
+    book = HostBook(catalog.hosts, identities, key, clock=clock, node=settings.node, publish=bus.publish)
+    hosts = Hosts(
+        book,
+        settings,
+        clock=clock,
+        fingerprint=fingerprint,
+        publish=bus.publish,
+        grace_seconds=settings.agent_grace_seconds,
+    )
+    await hosts.load()
+    return hosts
 
 
 async def _open_datastores(base: _Base, *, task_status: trio.TaskStatus[None]) -> None:
@@ -280,10 +308,12 @@ def _compose(
             serve_api,
             on_listening,
             daily=[pruning.run_due],
+            hosts=base.hosts,
         ),
     )
     metrics = _metrics(base, supervisor, stalls, roles.worker)
     spawn(metrics.run)
+    spawn(base.hosts.watch)
     context = ServerContext(
         settings=base.settings,
         clock=clock,
@@ -299,6 +329,7 @@ def _compose(
         datastores=datastores,
         sessions=Sessions(datastores, tasks, admit=admit, spawn=spawn, note_commit=roles.known.note_commit),
         readers=Readers(datastores, tasks, admit=admit, spawn=spawn),
+        hosts=base.hosts,
         upkeep=Upkeep(datastores, tasks, spawn=spawn),
         lifecycle=Lifecycle(datastores),
         pruning=pruning,

@@ -44,6 +44,7 @@ class Settings:
     worker_slots: int = limits.WORKER_SLOTS_DEFAULT
     fault_injection: bool = False
     metrics_groups: bool = False
+    agent_grace_seconds: float = limits.AGENT_GRACE_SECONDS
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -57,6 +58,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     worker_slots: int = limits.WORKER_SLOTS_DEFAULT
     fault_injection: bool = False
     metrics_groups: bool = False
+    agent_grace_seconds: float = limits.AGENT_GRACE_SECONDS
 
 
 def load_settings(
@@ -82,6 +84,7 @@ def load_settings(
         worker_slots=_slots(file.worker_slots),
         fault_injection=file.fault_injection,
         metrics_groups=file.metrics_groups,
+        agent_grace_seconds=_grace(file.agent_grace_seconds),
     )
 
 
@@ -140,6 +143,13 @@ def _one_of(value: str, known: tuple[str, ...], what: str) -> str:
 def _slots(value: int) -> int:
     if not 1 <= value <= limits.WORKER_SLOTS_MAX:
         raise UsageError(f"worker_slots {value} is out of range", hint=f"use 1 to {limits.WORKER_SLOTS_MAX}")
+    return value
+
+
+def _grace(value: float) -> float:
+    low, high = limits.AGENT_GRACE_SECONDS_MIN, limits.AGENT_GRACE_SECONDS_MAX
+    if not low <= value <= high:
+        raise UsageError(f"agent_grace_seconds {value:g} is out of range", hint=f"use {low:g} to {high:g}")
     return value
 
 

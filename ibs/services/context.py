@@ -28,6 +28,7 @@ from ibs.runtime.supervisor import ServiceState, Supervisor, by_role
 from ibs.services import outlook
 from ibs.services.collecting import StartGc, UndoGc, gc_status, steer_gc
 from ibs.services.gc import Cleanup
+from ibs.services.hosts import Hosts
 from ibs.services.lifecycle import Lifecycle
 from ibs.services.metrics import Metrics
 from ibs.services.pruning import Pruning
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from ibs.engine.datastores import Datastores
     from ibs.engine.readers import Reader
     from ibs.engine.session.session import WriteSession
+    from ibs.engine.task import Task
     from ibs.engine.tasks import TaskRegistry
     from ibs.security.access import AccessChecker
     from ibs.security.identities import Identities
@@ -70,6 +72,12 @@ class SessionDesk(Protocol):
 
     def get(self, session_id: str, auth_id: str) -> WriteSession:
         """Raises SessionLost for one that ended, never was, or belongs to somebody else."""
+        ...
+
+    async def attach(
+        self, task: Task, store: str, auth_id: str, request: SessionOpen, ended: Callable[[str, str], None]
+    ) -> WriteSession:
+        """Open a session for a task that runs already. The caller has checked that the identity may."""
         ...
 
     async def commit(self, session_id: str, auth_id: str, request: CommitRequest) -> CommitResult:
@@ -123,6 +131,7 @@ class ServerContext:
     datastores: Datastores
     sessions: SessionDesk
     readers: ReaderDesk
+    hosts: Hosts
     upkeep: Upkeep
     lifecycle: Lifecycle
     pruning: Pruning

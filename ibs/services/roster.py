@@ -27,6 +27,7 @@ from ibs.services.api import Api, Bound, ServeApi
 from ibs.services.backupjob import backup_job
 from ibs.services.collecting import CollectAll
 from ibs.services.gc import Expire, Gc, Housekeep
+from ibs.services.hosts import Hosts
 from ibs.services.notify import Notify
 from ibs.services.scheduler import Job, Scheduler
 from ibs.services.sync import KnownSnapshots, Probe, Reconcile, Sync
@@ -54,6 +55,8 @@ class Parts:
     on_listening: Callable[[Bound], None]
     daily: Sequence[Callable[[], Awaitable[object]]] = ()
     """Chores of every day, besides the roles' own."""
+    hosts: Hosts | None = None
+    """Where backups are made; None: on the server only."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,9 @@ def _worker(parts: Parts, known: KnownSnapshots) -> Factory:
     queue = TaskQueue("worker slot", slots=parts.settings.worker_slots)
     node, datastores = parts.settings.node, parts.datastores
     work = backup_job(datastores, pool=parts.pool, clock=parts.clock, node=node, note_commit=known.note_commit)
+    if parts.hosts is not None:
+        parts.hosts.serve_locally(work)
+        work = parts.hosts.run
     return lambda seat: Worker(seat, queue, parts.tasks, node=node, check_store=datastores.get, run_backup=work)
 
 

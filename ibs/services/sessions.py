@@ -98,6 +98,21 @@ class Sessions:
         task.on_stop(lambda: self._spawn(lambda: session.interrupt(_STOPPED, status="CANCELLED")))
         return session.opened
 
+    async def attach(
+        self, task: Task, store: str, auth_id: str, request: SessionOpen, ended: Callable[[str, str], None]
+    ) -> WriteSession:
+        """Open a session for a task that runs already and ends by other means; `ended` is told the session's end.
+
+        The caller has checked that `auth_id` may. Raises what `SessionTable.open` does.
+        """
+        self._admit()
+        datastore = await self._datastores.get(store)
+        observer = _Attached(task, lambda snapshot: self._note_commit(datastore.uuid, snapshot), ended)
+        session = await datastore.sessions.open(auth_id, request, upid=task.upid, observer=observer)
+        _describe(task, session, request)
+        self._places.note(session.session_id, datastore)
+        return session
+
     def get(self, session_id: str, auth_id: str) -> WriteSession:
         """Raises SessionLost for one that ended, never was, or belongs to somebody else."""
         return self._places.get(session_id, auth_id)
@@ -137,6 +152,23 @@ class _Observed:
             # A client gives up for a reason it states; only a person's wish is a cancellation.
             state = TaskState.FAILED
         await self._task.finish(state, message)
+
+
+class _Attached:
+    """A write session whose figures and lines are the task's, and whose end is somebody else's to judge."""
+
+    def __init__(self, task: Task, committed: Callable[[str], None], ended: Callable[[str, str], None]) -> None:
+        self._task = task
+        self._committed = committed
+        self._ended = ended
+
+    async def reported(self, report: StageReport) -> None:
+        await self._task.reported(report)
+
+    async def ended(self, status: str, message: str) -> None:
+        if TaskState(status) in (TaskState.OK, TaskState.WARNING):
+            self._committed(message.removeprefix("snapshot "))
+        self._ended(status, message)
 
 
 class Readers:

@@ -120,7 +120,7 @@ def checked(run: BackupRun, node: str) -> BackupRun:
         if not parse_source(source)[1].startswith("/"):
             raise UsageError(f"source {source!r} is not an absolute path", hint="write it like etc.tree:/etc")
     Namespace.parse(run.namespace)
-    run = msgspec.structs.replace(run, backup_id=run.backup_id or node)
+    run = msgspec.structs.replace(run, backup_id=run.backup_id or run.host or node)
     Group(run.backup_type, run.backup_id)
     return run
 

@@ -22,7 +22,7 @@ import trio
 
 from ibs.control.listener import Address, Listener
 from ibs.core.access import AclRule, Privilege, allowed, allowed_within
-from ibs.errors import NotAuthenticated, NotFoundError, SessionLost
+from ibs.errors import NotAuthenticated, NotFoundError, RefusedError, SessionLost
 from ibs.security import tls
 from ibs.security.access import Principal
 from ibs.services.context import Endpoint
@@ -39,6 +39,7 @@ from ibs.wire.datastore import (
     VerifyReport,
 )
 from ibs.wire.gc import GcStatus
+from ibs.wire.hosts import AgentEnd, AgentJoined, AgentOrders, AgentPoll, HostInvited, HostView
 from ibs.wire.lifecycle import (
     BinEmptied,
     BinView,
@@ -51,7 +52,7 @@ from ibs.wire.lifecycle import (
     RetentionView,
 )
 from ibs.wire.reader import ReaderOpened
-from ibs.wire.session import ArchiveClosed, CommitResult, SessionOpened
+from ibs.wire.session import ArchiveClosed, CommitResult, SessionOpen, SessionOpened
 from ibs.wire.system import (
     AclEntry,
     InboxView,
@@ -67,6 +68,7 @@ from ibs.wire.system import (
 
 W = TypeVar("W", bound=Wire)
 OWNER = "owner@ibs!t"
+AGENT = "agent-web01@ibs!agent"
 SESSION, READER = "the-session", "the-reader"
 UPID = "UPID:n:00000001:00000002:00000003:00000004:backup:x:owner@ibs!t:"
 _TEXTS = {"auth_id": OWNER, "owner": OWNER, "upid": UPID, "session_id": SESSION, "reader_id": READER, "role": "gc"}
@@ -209,6 +211,39 @@ class FakeTasks(Recorder):
             yield TaskLogLine(n=number, time="2026-11-22T19:00:00Z", level="info", text=f"line {number}")
 
 
+class FakeHosts(Recorder):
+    """One host; AGENT is its agent, with the task UPID."""
+
+    def list(self) -> list[HostView]:
+        self.asked.append(("host_list",))
+        return [sample(HostView)]
+
+    def get(self, name: str) -> HostView:
+        self.asked.append(("host_get", name))
+        return sample(HostView, name=name)
+
+    async def poll(self, auth_id: str, peer: str, poll: AgentPoll, stopping: trio.Event) -> AgentOrders:
+        await trio.lowlevel.checkpoint()
+        _only_agent(auth_id)
+        self.asked.append(("poll", peer, poll, stopping.is_set()))
+        return AgentOrders(stop=[UPID])
+
+    async def attach(self, desk: Any, auth_id: str, upid: str, request: SessionOpen) -> SessionOpened:
+        await trio.lowlevel.checkpoint()
+        _only_agent(auth_id)
+        self.asked.append(("attach", desk, upid, request))
+        return sample(SessionOpened)
+
+    def end(self, auth_id: str, upid: str, end: AgentEnd) -> None:
+        _only_agent(auth_id)
+        self.asked.append(("end", upid, end))
+
+
+def _only_agent(auth_id: str) -> None:
+    if auth_id != AGENT:
+        raise RefusedError(f"refused: {auth_id} is not the agent of a host")
+
+
 @dataclass
 class FakeContext:
     """See the module's docstring."""
@@ -265,6 +300,8 @@ class FakeContext:
         people |= {"grant": sample(AclEntry), "revoke": None}
         people |= {"set_user": sample(UserView), "set_token": sample(TokenView)}
         self.identities = Recorder(self.asked, people)
+        hosts = {"invite": sample(HostInvited), "update": sample(HostView), "remove": None}
+        self.hosts = FakeHosts(self.asked, hosts | {"join": sample(AgentJoined)})
         self.own = Recorder(
             self.asked,
             {

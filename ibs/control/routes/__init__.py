@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from itertools import chain
 
-from ibs.control.routes import access, datastores, gc, lifecycle, metrics, readers, services, sessions, system, tasks
+from ibs.control.routes import (
+    access,
+    datastores,
+    gc,
+    hosts,
+    lifecycle,
+    metrics,
+    readers,
+    services,
+    sessions,
+    system,
+    tasks,
+)
 
-_NOUNS = (system, services, metrics, datastores, lifecycle, gc, sessions, readers, tasks, access)
+_NOUNS = (system, services, metrics, datastores, lifecycle, gc, sessions, readers, tasks, hosts, access)
 ALL = tuple(chain.from_iterable(noun.routes for noun in _NOUNS))

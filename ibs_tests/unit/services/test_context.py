@@ -39,6 +39,7 @@ def context_of(house: House) -> ServerContext:
         datastores=house.datastores,
         sessions=nobody,
         readers=nobody,
+        hosts=nobody,
         upkeep=nobody,
         lifecycle=nobody,
         pruning=nobody,

@@ -47,6 +47,9 @@ DECIDED_BY_HANDLER: dict[str, Any] = {
     "prune_simulate": ("Datastore.Reader", "Datastore.Audit", "Admin"),
     "prune_run": ("Admin",),
     "session_open": ("Datastore.Backup", "Admin"),
+    "agent_poll": (),  # the agent of a host only
+    "agent_session": (),
+    "agent_end": (),
     "reader_open": ("Datastore.Reader", "Datastore.Backup", "Admin"),
     "gc_status": KNOWN,  # filtered
     "task_list": KNOWN,  # filtered
@@ -182,8 +185,8 @@ def test_every_route_states_its_rule() -> None:
     assert set(DECIDED_BY_HANDLER) <= {route.operation for route in ALL}
 
 
-def test_only_ping_is_open() -> None:
-    assert [route.operation for route in ALL if route.access.open] == ["ping"]
+def test_only_ping_and_joining_are_open() -> None:
+    assert [route.operation for route in ALL if route.access.open] == ["ping", "agent_join"]
 
 
 async def test_a_right_elsewhere_is_no_right_here(served: Served, context: FakeContext) -> None:
