@@ -35,7 +35,7 @@ from ibs.runtime.mailbox import Handle
 from ibs.runtime.pool import ThreadPool
 from ibs.runtime.settings import Settings
 from ibs.runtime.stall import Stall, StallDetector
-from ibs.runtime.supervisor import ServiceState, State, Supervisor
+from ibs.runtime.supervisor import ServiceState, State, Supervisor, by_role
 from ibs.security.access import AccessChecker
 from ibs.security.bootstrap import ensure_root
 from ibs.security.identities import Identities
@@ -44,11 +44,12 @@ from ibs.security.secrets import ServerSecrets, check_secrets, load_secrets
 from ibs.security.tls import Certificate, ensure_certificate, server_context
 from ibs.services import roster
 from ibs.services.api import Bound
-from ibs.services.context import Endpoint, ServerContext
+from ibs.services.context import Endpoint, ServerContext, service_view
 from ibs.services.hosts import Hosts
 from ibs.services.hosts_book import HostBook
 from ibs.services.lifecycle import Lifecycle
 from ibs.services.metrics import Metrics, Sources
+from ibs.services.mirror import Mirrors
 from ibs.services.pruning import Pruning
 from ibs.services.sessions import Readers, Sessions
 from ibs.services.upkeep import Upkeep
@@ -313,6 +314,7 @@ def _compose(
     )
     metrics = _metrics(base, supervisor, stalls, roles.worker)
     spawn(metrics.run)
+    spawn(partial(_mirrors(base, supervisor).run, base.settings.state_dir))
     spawn(base.hosts.watch)
     context = ServerContext(
         settings=base.settings,
@@ -364,6 +366,10 @@ def _metrics(base: _Base, supervisor: Supervisor, stalls: StallDetector, worker:
         groups=base.settings.metrics_groups,
     )
     return Metrics(sources)
+
+
+def _mirrors(base: _Base, supervisor: Supervisor) -> Mirrors:
+    return Mirrors(supervisor, base.bus, lambda role: service_view(by_role(supervisor.states())[role]))
 
 
 def _admit(supervisor: Supervisor) -> None:

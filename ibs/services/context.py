@@ -160,7 +160,7 @@ class ServerContext:
             uptime_seconds=round(self.uptime(), 3),
             fingerprint=self.fingerprint,
             listen=str(self.endpoint),
-            services=sorted(map(_service, self.supervisor.states()), key=lambda view: ROLES.index(view.role)),
+            services=sorted(map(service_view, self.supervisor.states()), key=lambda view: ROLES.index(view.role)),
             loop_stalls=seen.stalls,
             loop_stall_longest_ms=seen.longest_ms,
         )
@@ -235,7 +235,8 @@ class ServerContext:
         return await self.scheduler.ask(Timetable())
 
 
-def _service(state: ServiceState) -> ServiceView:
+def service_view(state: ServiceState) -> ServiceView:
+    """A role as the API shows it."""
     return ServiceView(
         unit=UNIT_PREFIX + state.role,
         role=state.role,

@@ -12,6 +12,7 @@ from ibs.cli.admin import (
     clock,
     datastore,
     gc,
+    host,
     login,
     namespace,
     notification,
@@ -19,6 +20,7 @@ from ibs.cli.admin import (
     recyclebin,
     retention,
     serve,
+    service,
     snapshot,
     status,
     task,
@@ -67,7 +69,9 @@ root.add_typer(task.root)
 root.add_typer(verify.root)
 root.add_typer(gc.root)
 root.add_typer(worker.root)
+root.add_typer(service.root)
 root.add_typer(backup.root)
+root.add_typer(host.root)
 root.add_typer(access.users)
 root.add_typer(access.tokens)
 root.add_typer(access.acl)

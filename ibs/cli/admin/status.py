@@ -22,6 +22,11 @@ _SERVICES = (
 )
 
 
+def show_services(found: ServerStatus, output: Output) -> None:
+    """The roles as a table."""
+    print_rows(found.services, _SERVICES, output, empty="no services")
+
+
 def status(
     services: Annotated[bool, typer.Option("--services", help="Show the seven service roles.")] = False,
     server: ServerOption = None,
@@ -36,7 +41,7 @@ def status(
 
     found = run(work, output)
     if services:
-        print_rows(found.services, _SERVICES, output, empty="no services")
+        show_services(found, output)
         return
     if output is Output.JSON:
         print_json(found)
