@@ -308,7 +308,7 @@ def _compose(
             base.access,
             serve_api,
             on_listening,
-            daily=[pruning.run_due],
+            prune=pruning.run_due,
             hosts=base.hosts,
         ),
     )
@@ -335,6 +335,7 @@ def _compose(
         upkeep=Upkeep(datastores, tasks, spawn=spawn),
         lifecycle=Lifecycle(datastores),
         pruning=pruning,
+        plans=roles.plans,
         tasks=tasks,
         inbox_table=base.catalog.inbox,
         supervisor=supervisor,

@@ -366,6 +366,8 @@ IMAGE_SAMPLE_CHUNKS = 8
 
 # --- services ---
 SCHEDULE_LOOK_SECONDS_MAX = 60.0
+SCHEDULE_CHARS_MAX = 200
+SCHEDULES_PER_STORE_MAX = 256
 """How long the scheduler sleeps at most before it looks at the wall clock again."""
 NOTIFY_RETRY_SECONDS = 5.0
 SESSION_HINTS_MAX = 4096

@@ -14,6 +14,7 @@ from ibs.engine.modes import Mode, Use
 from ibs.engine.namespaces import Namespaces
 from ibs.engine.readers import ReaderTable
 from ibs.engine.retention import Retention
+from ibs.engine.schedules import Schedules
 from ibs.engine.session.discard import Discarded, find_unreferenced
 from ibs.engine.session.table import SessionTable
 from ibs.engine.snapshots import SnapshotCatalog
@@ -38,6 +39,7 @@ class Datastore:
         self.bin = Bin(context)
         self.gc = GarbageCollector(context, self.bin)
         self.retention = Retention(context)
+        self.schedules = Schedules(context)
         self.namespaces = Namespaces(context, self.bin)
 
     @property

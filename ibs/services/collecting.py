@@ -44,11 +44,6 @@ class UndoGc(Message[str]):
     request: GcUndo
 
 
-@dataclass(frozen=True, slots=True)
-class CollectAll(Message[None]):
-    """Collect the garbage of every datastore that allows it, one task each."""
-
-
 # --- work ---
 
 

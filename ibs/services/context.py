@@ -31,6 +31,7 @@ from ibs.services.gc import Cleanup
 from ibs.services.hosts import Hosts
 from ibs.services.lifecycle import Lifecycle
 from ibs.services.metrics import Metrics
+from ibs.services.plans import StorePlans
 from ibs.services.pruning import Pruning
 from ibs.services.scheduler import NextRun, Timetable
 from ibs.services.upkeep import Upkeep
@@ -135,6 +136,7 @@ class ServerContext:
     upkeep: Upkeep
     lifecycle: Lifecycle
     pruning: Pruning
+    plans: StorePlans
     tasks: TaskRegistry
     inbox_table: InboxReader
     supervisor: Supervisor
@@ -208,7 +210,8 @@ class ServerContext:
 
     async def _verify_situation(self, window_days: int | None) -> outlook.Situation:
         state = by_role(self.supervisor.states()).get("verifier")
-        return await outlook.situation(self.tasks, state, self.clock.now(), window_days)
+        scheduled = await self.plans.of_verification()
+        return await outlook.situation(self.tasks, state, self.clock.now(), window_days, scheduled)
 
     async def start_cleanup(self, auth_id: str, store: str) -> str:
         """Discard what interrupted sessions left; return the task's UPID. Raises NotFoundError, DatastoreOffline."""

@@ -26,7 +26,8 @@ from ibs.log import get_logger
 from ibs.ports.clock import Clock
 from ibs.runtime.actor import Actor, Seat
 from ibs.runtime.mailbox import Message
-from ibs.services.collecting import CollectAll, StartGc, UndoGc, collect, undo
+from ibs.services.collecting import StartGc, UndoGc, collect, undo
+from ibs.services.plans import RunPlans, StorePlans
 from ibs.services.taskqueue import TaskQueue
 from ibs.units import format_bytes
 from ibs.wire.gc import GcStart
@@ -67,6 +68,7 @@ class Gc(Actor):
         *,
         clock: Clock,
         chores: Sequence[Callable[[], Awaitable[object]]] = (),
+        plans: StorePlans | None = None,
     ) -> None:
         super().__init__(seat)
         self._queue = queue
@@ -74,7 +76,9 @@ class Gc(Actor):
         self._datastores = datastores
         self._clock = clock
         self._chores = chores
+        self._plans = plans
         self._expiring = False
+        self._planning = False
         self._background: trio.Nursery | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -91,8 +95,11 @@ class Gc(Actor):
             return await self._start(message)
         if isinstance(message, UndoGc):
             return await self._undo(message)
-        if isinstance(message, CollectAll):
-            await self._collect_all()
+        if isinstance(message, RunPlans):
+            # In the background: what is due is asked of this very actor, among others.
+            if self._plans is not None and not self._planning and self._background is not None:
+                self._planning = True
+                self._background.start_soon(self._run_plans, self._plans)
             return None
         if isinstance(message, Expire):
             # In the background: discarding may read every index of a datastore, and messages must not wait for that.
@@ -142,16 +149,11 @@ class Gc(Actor):
         self._queue.submit(task, lambda task: undo(task, datastore, message.request))
         return task.upid
 
-    async def _collect_all(self) -> None:
-        """The daily run. A datastore that cannot have one now is left for tomorrow."""
-        for datastore in self._datastores.opened():
-            if datastore.gc.busy or not datastore.context.modes.allows(Use.GC):
-                _log.info("garbage collection was left out", datastore=datastore.name)
-                continue
-            try:
-                await self._start(StartGc(str(ROOT), datastore.name, GcStart()))
-            except IbsError as error:
-                _log.error("garbage collection was not started", datastore=datastore.name, error=error.message)
+    async def _run_plans(self, plans: StorePlans) -> None:
+        try:
+            await plans.run_due()
+        finally:
+            self._planning = False
 
     async def _expire(self) -> None:
         try:

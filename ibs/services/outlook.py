@@ -7,8 +7,8 @@ answered while it is down, which is one of the things they tell.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import msgspec
@@ -24,6 +24,7 @@ from ibs.runtime.supervisor import ServiceState, State
 from ibs.services.verifier import CORRUPT, as_report
 from ibs.units import format_bytes, format_duration
 from ibs.wire.datastore import VerifyOutlook, VerifyReport
+from ibs.wire.schedule import ScheduleView
 from ibs.wire.system import TaskView
 
 STALE = "STALE"
@@ -40,9 +41,11 @@ class Situation:
     window_days: int
     verifier: ServiceState | None
     tasks: Sequence[TaskView]
+    scheduled: Mapping[str, Sequence[ScheduleView]] = field(default_factory=dict)
+    """The scheduled verifications of each store."""
 
-    def why(self, store: str) -> str:
-        """Why nothing verified the store's snapshots in time."""
+    def why(self, store: str, namespace: str = "") -> str:
+        """Why nothing verified the store's snapshots in that namespace in time."""
         if self.verifier is not None and self.verifier.state is not State.RUNNING:
             return f"the verifier is {self.verifier.state}: {self.verifier.last_error or 'no error is known'}"
         mine = [task for task in self.tasks if _is_of(task, store)]
@@ -53,7 +56,11 @@ class Situation:
             return f"the last verification was cancelled on {mine[0].ended}"
         if mine and mine[0].state == "FAILED":
             return f"the last verification failed on {mine[0].ended}: {mine[0].message}"[:500]
-        return "no verification ran in time: none is scheduled"
+        mine_too = [one for one in self.scheduled.get(store, ()) if one.namespace in ("", namespace)]
+        if not mine_too:
+            return "no verification ran in time: no schedule"
+        one = mine_too[0]
+        return f"no verification ran in time: scheduled for {one.when}, the next is {one.next}"
 
     def rate(self, store: str) -> float:
         """Bytes a second of the newest finished run of the store that read enough to tell; 0 when there is none."""
@@ -69,14 +76,18 @@ def _is_of(task: TaskView, store: str) -> bool:
 
 
 async def situation(
-    tasks: TaskRegistry, verifier: ServiceState | None, now: datetime, window_days: int | None
+    tasks: TaskRegistry,
+    verifier: ServiceState | None,
+    now: datetime,
+    window_days: int | None,
+    scheduled: Mapping[str, Sequence[ScheduleView]] | None = None,
 ) -> Situation:
     """Raises UsageError for a window out of range."""
     days = limits.VERIFY_WINDOW_DAYS if window_days is None else window_days
     if not 1 <= days <= limits.VERIFY_WINDOW_DAYS_MAX:
         raise UsageError(f"a window of {days} days is out of range", hint=f"use 1 to {limits.VERIFY_WINDOW_DAYS_MAX}")
     found = await tasks.list(type=TaskType.VERIFY.value, limit=limits.LIST_ROWS_MAX)
-    return Situation(now, days, verifier, found)
+    return Situation(now, days, verifier, found, scheduled or {})
 
 
 async def reports(datastores: Datastores, at: Situation, *, never: bool = False) -> list[VerifyReport]:
@@ -107,14 +118,15 @@ async def _report(datastore: Datastore, name: SnapshotName, at: Situation) -> Ve
     except FormatError as error:
         return _blank(datastore, name, CORRUPT, error.message)
     since = at.now - timedelta(days=at.window_days)
+    why = at.why(datastore.name, str(name.namespace))
     if state is None:
         late = name.time is not None and name.time < since
         report = _blank(datastore, name, STALE if late else NEVER, "")
-        return msgspec.structs.replace(report, stale=f"never verified; {at.why(datastore.name)}") if late else report
+        return msgspec.structs.replace(report, stale=f"never verified; {why}") if late else report
     report = as_report(datastore.name, name, state)
     if report.result == "OK" and _before(state.time, since):
         days = f"last checked {state.time}, more than {at.window_days} days ago"
-        return msgspec.structs.replace(report, result=STALE, stale=f"{days}; {at.why(datastore.name)}")
+        return msgspec.structs.replace(report, result=STALE, stale=f"{days}; {why}")
     return report
 
 

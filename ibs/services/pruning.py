@@ -1,7 +1,7 @@
 """Desk for retention and pruning: policies set and shown, plans shown, runs as tasks of type prune.
 
-Made by `app`, used through `ServerContext`, and daily by the gc actor. One run at a time a datastore. A run without a
-policy in force removes nothing; what it removes goes to the bin.
+Made by `app`, used through `ServerContext`, and by the datastores' schedules. One run at a time a datastore. A run
+without a policy in force removes nothing; what it removes goes to the bin.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ from ibs.engine.prune import GroupPlan, PrunePlan, Scope, execute, plan
 from ibs.engine.retention import DATASTORE, Kept
 from ibs.engine.task import Task
 from ibs.engine.tasks import TaskRegistry
-from ibs.errors import BusyError, IbsError, UsageError
-from ibs.log import get_logger
+from ibs.errors import BusyError, UsageError
 from ibs.wire.lifecycle import (
     PolicyBody,
     PruneDecision,
@@ -39,7 +38,6 @@ Spawn = Callable[[Callable[[], Awaitable[object]]], None]
 """Run this in the background, for as long as the server lives."""
 May = Callable[[Namespace, str], bool]
 """Whether groups of that owner in that namespace are the caller's to prune, or to see."""
-_log = get_logger("gc")
 
 
 class Pruning:
@@ -98,16 +96,11 @@ class Pruning:
         self._spawn(lambda: self._work(task, datastore, scope, override=request.override))
         return task.upid
 
-    async def run_due(self) -> None:
-        """Prune every datastore that has a policy; the scheduler's daily work. Returns when all are started."""
-        for datastore in self._datastores.opened():
-            try:
-                record = await datastore.retention.record()
-                if record.datastore is None and not record.namespaces:
-                    continue
-                await self.run(datastore.name, str(ROOT), PruneRequest(), None)
-            except IbsError as error:
-                _log.warning("a datastore was not pruned", datastore=datastore.name, reason=error.message)
+    async def run_due(self, datastore: Datastore) -> None:
+        """Prune a datastore that has a policy; its schedule's work. Raises what `run` does, FormatError."""
+        record = await datastore.retention.record()
+        if record.datastore is not None or record.namespaces:
+            await self.run(datastore.name, str(ROOT), PruneRequest(), None)
 
     async def _work(self, task: Task, datastore: Datastore, scope: Scope, *, override: bool) -> None:
         async def work(task: Task) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from ibs.catalog.catalog import Catalog
 from ibs.catalog.timetable import TimetableRecord, TimetableTable
 from ibs.core.events import Event
+from ibs.engine.datastore import Datastore
 from ibs.engine.datastores import Datastores
 from ibs.engine.tasks import TaskRegistry
 from ibs.ports.clock import Clock
@@ -25,10 +26,10 @@ from ibs.runtime.supervisor import Factory, Supervisor
 from ibs.security.access import AccessChecker
 from ibs.services.api import Api, Bound, ServeApi
 from ibs.services.backupjob import backup_job
-from ibs.services.collecting import CollectAll
 from ibs.services.gc import Expire, Gc, Housekeep
 from ibs.services.hosts import Hosts
 from ibs.services.notify import Notify
+from ibs.services.plans import RunPlans, StorePlans
 from ibs.services.scheduler import Job, Scheduler
 from ibs.services.sync import KnownSnapshots, Probe, Reconcile, Sync
 from ibs.services.taskqueue import TaskQueue
@@ -55,6 +56,8 @@ class Parts:
     on_listening: Callable[[Bound], None]
     daily: Sequence[Callable[[], Awaitable[object]]] = ()
     """Chores of every day, besides the roles' own."""
+    prune: Callable[[Datastore], Awaitable[object]] | None = None
+    """Prunes a datastore by its retention, when its schedule says so."""
     hosts: Hosts | None = None
     """Where backups are made; None: on the server only."""
 
@@ -69,6 +72,7 @@ class Roster:
     gc: Handle
     sync: Handle
     known: KnownSnapshots
+    plans: StorePlans
 
 
 def seat_roles(supervisor: Supervisor, parts: Parts) -> Roster:
@@ -78,11 +82,13 @@ def seat_roles(supervisor: Supervisor, parts: Parts) -> Roster:
     _seat(supervisor, Notify, _notify(parts), stop_rank=_LAST)
     worker = _seat(supervisor, Worker, _worker(parts, known))
     verifier = _seat(supervisor, Verifier, _verifier(parts))
-    gc = _seat(supervisor, Gc, _gc(parts))
+    plans = StorePlans(parts.datastores, CatalogMemory(parts.catalog.timetable), parts.clock, prune=parts.prune)
+    gc = _seat(supervisor, Gc, _gc(parts, plans))
+    plans.bind(verifier, gc)
     sync = _seat(supervisor, Sync, _sync(parts, known))
     scheduler = _seat(supervisor, Scheduler, _scheduler(parts, timetable(gc, sync)))
     _seat(supervisor, Api, lambda seat: Api(seat, parts.serve_api, parts.on_listening), stop_rank=_API, essential=True)
-    return Roster(scheduler, worker, verifier, gc, sync, known)
+    return Roster(scheduler, worker, verifier, gc, sync, known, plans)
 
 
 def timetable(gc: Handle, sync: Handle) -> list[Job]:
@@ -91,7 +97,7 @@ def timetable(gc: Handle, sync: Handle) -> list[Job]:
         Job("probe-datastores", "*:*:0/30", sync, Probe()),
         Job("reconcile-snapshots", "*:0/10", sync, Reconcile()),
         Job("expire-sessions", "*:*:0/15", gc, Expire()),
-        Job("collect-garbage", "*-*-* 03:30", gc, CollectAll(), catch_up=True),
+        Job("datastore-schedules", "*:0/1", gc, RunPlans()),
         Job("housekeeping", "daily", gc, Housekeep(), catch_up=True),
     ]
 
@@ -124,10 +130,10 @@ def _verifier(parts: Parts) -> Factory:
     )
 
 
-def _gc(parts: Parts) -> Factory:
+def _gc(parts: Parts, plans: StorePlans) -> Factory:
     queue = TaskQueue("clean-up slot", slots=2)
     chores = [parts.access.flush, *parts.daily]
-    return lambda seat: Gc(seat, queue, parts.tasks, parts.datastores, clock=parts.clock, chores=chores)
+    return lambda seat: Gc(seat, queue, parts.tasks, parts.datastores, clock=parts.clock, chores=chores, plans=plans)
 
 
 def _sync(parts: Parts, known: KnownSnapshots) -> Factory:
@@ -153,3 +159,7 @@ class CatalogMemory:
     async def save(self, job: str, last_run_ns: int | None, next_run_ns: int | None) -> None:
         """*Durability*: kept when this returns."""
         await self._table.save(TimetableRecord(job, last_run_ns, next_run_ns))
+
+    async def remove(self, job: str) -> None:
+        """The job is gone. *Durability*: forgotten when this returns."""
+        await self._table.remove(job)

@@ -33,7 +33,7 @@ from ibs.units import format_bytes, format_duration
 from ibs.wire.datastore import VerifyReport, VerifyStart
 from ibs.wire.session import StageFigures
 
-__all__ = ["CORRUPT", "StartVerify", "Verifier", "as_report"]
+__all__ = ["CORRUPT", "StartVerify", "Verifier", "as_report", "check_request"]
 
 ALWAYS, ON_FAILURE, NEVER = "always", "on-failure", "never"
 
@@ -96,10 +96,7 @@ class Verifier(Actor):
         if not isinstance(message, StartVerify):
             raise NotImplementedError(type(message).__name__)
         request, store = message.request, message.store
-        if request.notification_mode not in (ALWAYS, ON_FAILURE, NEVER):
-            hint = f"use {ALWAYS}, {ON_FAILURE} or {NEVER}"
-            raise UsageError(f"notification mode {request.notification_mode!r} is not known", hint=hint)
-        _check_bounds(request)
+        check_request(request)
         namespace = Namespace.parse(request.namespace)
         self._queue.require_room()
         datastore = await self._datastores.get(store)
@@ -226,8 +223,11 @@ async def _names(datastore: Datastore, request: VerifyStart) -> Sequence[Snapsho
     return await datastore.snapshots.every()
 
 
-def _check_bounds(request: VerifyStart) -> None:
-    """Raises UsageError."""
+def check_request(request: VerifyStart) -> None:
+    """Raises UsageError for a mode or bound that cannot be."""
+    if request.notification_mode not in (ALWAYS, ON_FAILURE, NEVER):
+        hint = f"use {ALWAYS}, {ON_FAILURE} or {NEVER}"
+        raise UsageError(f"notification mode {request.notification_mode!r} is not known", hint=hint)
     days, slots = request.verify_window_days, request.max_concurrent_snapshots
     if days is not None and not 0 <= days <= limits.VERIFY_WINDOW_DAYS_MAX:
         raise UsageError(f"a window of {days} days is out of range", hint=f"use 0 to {limits.VERIFY_WINDOW_DAYS_MAX}")

@@ -167,7 +167,7 @@ def test_s18_stale_says_why(server: ServerProcess, tree: Path, tmp_path: Path) -
     state.write_text(json.dumps(said))
     (row,) = server.admin("verify", "status", "-o", "json").json()
     assert (row["result"], row["store"]) == ("STALE", STORE)
-    assert "more than 30 days ago; no verification ran in time: none is scheduled" in row["stale"]
+    assert "more than 30 days ago; no verification ran in time: no schedule" in row["stale"]
     assert "STALE" in server.admin("verify", "status").out
     server.admin("verify", "start", STORE)
     assert server.admin("verify", "status", "-o", "json").json()[0]["result"] == "OK"

@@ -52,6 +52,7 @@ from ibs.wire.lifecycle import (
     RetentionView,
 )
 from ibs.wire.reader import ReaderOpened
+from ibs.wire.schedule import ScheduleView
 from ibs.wire.session import ArchiveClosed, CommitResult, SessionOpen, SessionOpened
 from ibs.wire.system import (
     AclEntry,
@@ -284,6 +285,8 @@ class FakeContext:
         life |= {"move_group": sample(GroupMoved)}
         life |= {"set_owner": sample(GroupOwnerChanged), "clock": sample(ClockView), "confirm_clock": sample(ClockView)}
         self.lifecycle = Recorder(self.asked, life)
+        schedule = sample(ScheduleView)
+        self.plans = Recorder(self.asked, {"list": [schedule], "set": schedule, "unset": None})
         prune = {"retention": [sample(RetentionView)], "set_retention": sample(RetentionView), "clear_retention": None}
         self.pruning = Recorder(self.asked, prune | {"simulate": sample(PrunePlanView), "run": UPID})
         octets = {"base_index": b"index", "base_available": b"\1", "resumed_ids": b"", "base_chunk": b"blob"}

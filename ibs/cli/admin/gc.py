@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ibs.cli.admin import schedule
 from ibs.cli.admin.datastore import StoreArgument
 from ibs.cli.common import ServerOption, StateDirOption, administrator, app, example, run
 from ibs.cli.follow import end, follow_task
@@ -175,3 +176,8 @@ def _remarks(row: GcStatus) -> list[str]:
     if row.waits:
         lines.append(f"nothing leaves trash or bin by itself: {row.waits}")
     return lines
+
+
+_schedules = schedule.commands("gc", "garbage is collected")
+schedule.add_plain_set(_schedules, "gc", rate=True)
+root.add_typer(_schedules)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ibs.cli.admin import schedule
 from ibs.cli.admin.datastore import StoreArgument
 from ibs.cli.common import ServerOption, StateDirOption, administrator, app, example, run
 from ibs.cli.follow import end, follow_task
@@ -107,3 +108,8 @@ def run_(
             return await follow_task(api, started.upid, output, detach=detach)
 
     end(run(work, output))
+
+
+_schedules = schedule.commands("prune", "what retention wants is pruned")
+schedule.add_plain_set(_schedules, "prune", rate=False)
+root.add_typer(_schedules)

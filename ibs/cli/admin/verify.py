@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ibs.cli.admin import schedule
 from ibs.cli.admin.datastore import StoreArgument
 from ibs.cli.common import ServerOption, StateDirOption, administrator, app, example, run
 from ibs.cli.follow import end, follow_task
@@ -16,6 +17,7 @@ from ibs.errors import ExitStatus
 from ibs.units import format_bytes, format_count, parse_rate
 from ibs.wire.common import TaskStarted
 from ibs.wire.datastore import Damage, VerifyOutlook, VerifyReport, VerifyStart
+from ibs.wire.schedule import ScheduleSet
 
 root = app("verify", "Verification: is everything that the snapshots need still there and unharmed?")
 
@@ -143,3 +145,42 @@ def affected(
         for name in found.snapshots:
             say(harmless(f"snapshot affected: {name}"))
     end(ExitStatus.WARNING if found.bad_chunks else ExitStatus.OK)
+
+
+schedules = schedule.commands("verify", "datastores are verified")
+root.add_typer(schedules)
+
+
+@schedules.command(
+    "set",
+    epilog=example(
+        "ironcore-backup verify schedule set ibs-primary 'Sun 04:30'",
+        "ironcore-backup verify schedule set ibs-primary daily --namespace prod --io-limit 100MiB/s",
+    ),
+)
+def schedule_set(
+    store: StoreArgument,
+    expr: schedule.ExprArgument,
+    namespace: schedule.NamespaceOption = "",
+    verify_window_days: Annotated[
+        int,
+        typer.Option(help="Chunks checked in so many days, and not touched since, are not read again. 0 reads all."),
+    ] = limits.VERIFY_WINDOW_DAYS,
+    max_concurrent_snapshots: Annotated[int, typer.Option(help="Snapshots verified side by side.")] = 1,
+    io_limit: schedule.IoLimitOption = "",
+    notification_mode: Annotated[NotificationMode, typer.Option(help="When to report.")] = NotificationMode.ON_FAILURE,
+    server: ServerOption = None,
+    state_dir: StateDirOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Verify a datastore, or a namespace of it, by itself at these times."""
+    body = ScheduleSet(
+        kind="verify",
+        when=expr,
+        namespace=namespace,
+        verify_window_days=verify_window_days,
+        max_concurrent_snapshots=max_concurrent_snapshots,
+        io_limit=parse_rate(io_limit) if io_limit else 0,
+        notification_mode=notification_mode.value,
+    )
+    schedule.put(store, body, server, state_dir, output)

@@ -12,11 +12,12 @@ from ibs.control.routes import (
     lifecycle,
     metrics,
     readers,
+    schedules,
     services,
     sessions,
     system,
     tasks,
 )
 
-_NOUNS = (system, services, metrics, datastores, lifecycle, gc, sessions, readers, tasks, hosts, access)
+_NOUNS = (system, services, metrics, datastores, lifecycle, gc, schedules, sessions, readers, tasks, hosts, access)
 ALL = tuple(chain.from_iterable(noun.routes for noun in _NOUNS))

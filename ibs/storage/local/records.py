@@ -1,4 +1,4 @@
-"""Small records that live in the store beside its identity: its clock, its retention, its last
+"""Small records that live in the store beside its identity: its clock, its retention and schedules, its last
 garbage collection. What they say is the engine's.
 
 `engine` uses them through `LocalStore.records`. Each is one JSON file below `.ibs/`, replaced whole or not at all.
@@ -19,7 +19,8 @@ CLOCK: Final = "clock.json"
 RETENTION: Final = "retention.json"
 GC: Final = "gc.json"
 HISTORY: Final = "history.json"
-_KNOWN: Final = frozenset({GC, CLOCK, HISTORY, RETENTION})
+SCHEDULES: Final = "schedules.json"
+_KNOWN: Final = frozenset({GC, CLOCK, HISTORY, RETENTION, SCHEDULES})
 
 
 @dataclass(frozen=True, slots=True)

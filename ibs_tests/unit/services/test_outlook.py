@@ -13,6 +13,7 @@ from ibs.errors import UsageError
 from ibs.runtime.supervisor import ServiceState, State
 from ibs.services import outlook
 from ibs.services.outlook import Situation
+from ibs.wire.schedule import ScheduleView
 from ibs.wire.system import TaskView
 from ibs_tests.support.engine import backup
 from ibs_tests.unit.services.conftest import House
@@ -38,6 +39,11 @@ def at(*tasks: TaskView, verifier: ServiceState | None = None) -> Situation:
     return Situation(NOW, 30, verifier, tasks)
 
 
+def scheduled(namespace: str = "") -> Situation:
+    one = ScheduleView(store="s1", kind="verify", when="Sun 04:30", namespace=namespace, next="2026-11-29T04:30:00Z")
+    return Situation(NOW, 30, None, [task()], {"s1": [one]})
+
+
 def down(state: State) -> ServiceState:
     return ServiceState("verifier", "verifies", state, NOW, 3, "it broke", 0)
 
@@ -45,14 +51,14 @@ def down(state: State) -> ServiceState:
 @pytest.mark.parametrize(
     ("situation", "why"),
     [
-        (at(), "none is scheduled"),
-        (at(task()), "none is scheduled"),
+        (at(), "no schedule"),
+        (at(task()), "no schedule"),
         (at(task("FAILED")), "failed on 2026-11-01T00:00:10Z: a message"),
         (at(task("CANCELLED")), "was cancelled"),
         (at(task("queued", ended="")), "backlog: 1 verifications are queued or running"),
-        (at(task("queued", ended="", store="s2")), "none is scheduled"),
+        (at(task("queued", ended="", store="s2")), "no schedule"),
         (at(task("running", ended="", store="s1:host/a")), "backlog"),
-        (at(task(), verifier=down(State.RUNNING)), "none is scheduled"),
+        (at(task(), verifier=down(State.RUNNING)), "no schedule"),
         (at(task(), verifier=down(State.FAILED)), "the verifier is failed: it broke"),
     ],
 )
@@ -110,3 +116,12 @@ def test_what_does_not_fit_says_what_to_do() -> None:
 async def test_a_window_out_of_range(house: House) -> None:
     with pytest.raises(UsageError):
         await outlook.situation(house.tasks, None, NOW, 0)
+
+
+def test_a_schedule_that_was_not_enough_is_told() -> None:
+    said = "no verification ran in time: scheduled for Sun 04:30, the next is 2026-11-29T04:30:00Z"
+    assert scheduled().why("s1") == said
+    assert scheduled().why("s1", "a") == said
+    assert scheduled("a").why("s1", "a") == said
+    assert scheduled("a").why("s1").endswith("no schedule")
+    assert scheduled().why("s2").endswith("no schedule")

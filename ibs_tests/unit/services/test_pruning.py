@@ -95,17 +95,15 @@ async def test_a_group_left_alone_is_a_warning(house: House) -> None:
     assert (await house.log(upid))[-2] == "1 snapshots kept, 2 moved to the bin"
 
 
-async def test_the_daily_round_prunes_where_a_policy_is_set(house: House) -> None:
+async def test_the_scheduled_run_prunes_where_a_policy_is_set(house: House) -> None:
     datastore = await filled(house)
-    other = await house.make_store("s2")
-    other.store.records.write("retention.json", b"nonsense")
     async with trio.open_nursery() as nursery:
-        await Pruning(house.datastores, house.tasks, spawn=nursery.start_soon).run_due()
+        await Pruning(house.datastores, house.tasks, spawn=nursery.start_soon).run_due(datastore)
     assert await house.tasks.list() == []
     assert len(await datastore.snapshots.every()) == 2
     await datastore.retention.set(Namespace(), Policy(keep_last=1), WHO)
     async with trio.open_nursery() as nursery:
-        await Pruning(house.datastores, house.tasks, spawn=nursery.start_soon).run_due()
+        await Pruning(house.datastores, house.tasks, spawn=nursery.start_soon).run_due(datastore)
     assert len(await datastore.snapshots.every()) == 1
     (task,) = await house.tasks.list()
     assert (task.type, task.auth_id, task.state) == ("prune", WHO, "OK")

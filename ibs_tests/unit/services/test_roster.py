@@ -75,6 +75,7 @@ async def test_the_timetable_works_for_a_day(house: House, autojump_clock: MockC
         runs = {run.name: run for run in await roles.scheduler.ask(Timetable())}
         assert all(run.last is not None for run in runs.values())
         assert all(state.restarts == 0 for state in house.supervisor.states())
+        assert [task.id for task in await house.tasks.list(type="gc")] == ["s1"], "collected once, by its schedule"
     [row] = [row for row in await CatalogMemory(house.catalog.timetable).load() if row.job == "housekeeping"]
 
     assert row.last_run_ns is not None

@@ -52,6 +52,9 @@ DECIDED_BY_HANDLER: dict[str, Any] = {
     "agent_end": (),
     "reader_open": ("Datastore.Reader", "Datastore.Backup", "Admin"),
     "gc_status": KNOWN,  # filtered
+    "schedule_list": KNOWN,  # filtered
+    "schedule_set": ("Admin",),
+    "schedule_unset": ("Admin",),
     "task_list": KNOWN,  # filtered
     "task_show": ("Admin",),
     "task_log": ("Admin",),
