@@ -10,6 +10,7 @@ from ibs.core.names import Namespace, SnapshotName
 from ibs.engine.bin import Bin
 from ibs.engine.context import StoreContext
 from ibs.engine.gc.collector import GarbageCollector
+from ibs.engine.gc.record import read as read_gc_record
 from ibs.engine.modes import Mode, Use
 from ibs.engine.namespaces import Namespaces
 from ibs.engine.readers import ReaderTable
@@ -101,7 +102,9 @@ class Datastore:
 
     def _stats(self) -> DatastoreStats:
         counts, space = self.store.counts(), self.store.space()
-        trash = self.store.trash()
+        trash, seen = self.store.trash(), read_gc_record(self.context).seen
+        frozen, now = self.context.time.frozen, self.context.time.now()
+        due = [one for one in trash if not frozen and (until := self.gc.trash.until(one)) is not None and until <= now]
         growth, fills = fills_on(note_day(self.context))
         groups, snapshots, plain = self._totals()
         return DatastoreStats(
@@ -129,6 +132,12 @@ class Datastore:
             interrupted_sessions=len(self.sessions.interrupted_sessions),
             trash_chunks=sum(one.chunks for one in trash),
             trash_bytes=sum(one.bytes for one in trash),
+            trash_due_chunks=sum(one.chunks for one in due),
+            trash_due_bytes=sum(one.bytes for one in due),
+            unreferenced_chunks=seen.chunks if seen is not None else None,
+            unreferenced_bytes=seen.bytes if seen is not None else None,
+            unreferenced_as_of=seen.time if seen is not None else "",
+            reclaimable_bytes=sum(one.bytes for one in trash) + (seen.bytes if seen is not None else 0),
             growth_bytes_per_day=growth,
             fills_on=fills,
         )

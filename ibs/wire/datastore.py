@@ -103,6 +103,15 @@ class DatastoreStats(Wire, frozen=True, kw_only=True):
     trash_chunks: int = 0
     trash_bytes: int = 0
     """What garbage collection retired and `gc start --reclaim now` frees at once."""
+    trash_due_chunks: int = 0
+    trash_due_bytes: int = 0
+    """Of that, what has had its grace and goes with the next round."""
+    unreferenced_chunks: int | None = None
+    unreferenced_bytes: int | None = None
+    unreferenced_as_of: str = ""
+    """What the last marking found that nothing refers to, trash left out; null and "" when there was none yet."""
+    reclaimable_bytes: int = 0
+    """Trash, and what is known to be unreferenced. What snapshots in the bin hold is not in it."""
     growth_bytes_per_day: int = 0
     """By which free space shrinks, over the last month; 0 when it does not or too few days are known."""
     fills_on: str = ""

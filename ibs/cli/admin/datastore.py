@@ -188,11 +188,24 @@ def stats(
         ("In progress", f"{found.received_chunks} chunks of running sessions"),
         ("Snapshots", f"{found.snapshots} in {found.groups} groups, {format_bytes(found.plain_bytes)} before saving"),
         ("Saving", f"{found.dedup_ratio:.2f} to 1 by deduplication and compression"),
-        ("Reclaimable", f"{format_bytes(found.trash_bytes)} in trash, {format_count(found.trash_chunks)} chunks"),
+        ("Reclaimable", _reclaimable(found)),
         ("Growth", _growth(found)),
         ("Sessions", f"{found.open_sessions} open, {found.interrupted_sessions} interrupted"),
     ]
     print_facts(found, facts, output)
+
+
+def _reclaimable(found: DatastoreStats) -> str:
+    parts = [f"{format_bytes(found.trash_bytes)} in trash ({format_count(found.trash_chunks)} chunks"]
+    parts[0] += f", {format_bytes(found.trash_due_bytes)} past the grace)" if found.trash_due_chunks else ")"
+    if found.unreferenced_bytes is None:
+        parts.append("what else is unreferenced is not known yet: gc start --dry-run")
+    else:
+        chunks = format_count(found.unreferenced_chunks or 0)
+        parts.append(
+            f"{format_bytes(found.unreferenced_bytes)} unreferenced ({chunks} chunks, as of {found.unreferenced_as_of})"
+        )
+    return f"{format_bytes(found.reclaimable_bytes)}: {'; '.join(parts)}"
 
 
 def _quota(found: DatastoreStats) -> list[tuple[str, str]]:

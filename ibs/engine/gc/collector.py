@@ -89,7 +89,9 @@ class GarbageCollector:
         """
         self._context.modes.require(Use.REPAIR)
         with self._alone("an undo of garbage collection"):
-            return await self.trash.revive(everything=everything)
+            done = await self.trash.revive(everything=everything)
+            await self._context.pool.disk(self._note_back, done)
+            return done
 
     async def expire(self) -> Retired:
         """Delete what has been in trash for its grace. Nothing while somebody is at it, or clock or mode forbid it."""
@@ -97,6 +99,14 @@ class GarbageCollector:
             return Retired()
         with self._alone("emptying the trash"):
             return await self.trash.expire()
+
+    def _note_back(self, done: Retired) -> None:
+        """What came back from the trash lies in its place again, and nothing has come to refer to it by that."""
+        found = records.read(self._context)
+        if found.seen is not None:
+            records.write(
+                self._context, msgspec.structs.replace(found, seen=found.seen.less(-done.chunks, -done.bytes))
+            )
 
     def _under_way(self) -> GcRun:
         if self._run is None:

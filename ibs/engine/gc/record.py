@@ -36,12 +36,25 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     freed_bytes: int = 0
 
 
+class Seen(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the last marking, a dry run's too, left in its place though nothing referred to it; `time` of that."""
+
+    time: str
+    chunks: int = 0
+    bytes: int = 0
+
+    def less(self, chunks: int, size: int) -> Seen:
+        """Without so many chunks and bytes of them; negative ones come back."""
+        return Seen(time=self.time, chunks=max(0, self.chunks - chunks), bytes=max(0, self.bytes - size))
+
+
 class GcRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`.ibs/gc.json` (contrib/docs/formats.md)."""
 
     format: int = 1
     running: RunRecord | None = None
     last: RunRecord | None = None
+    seen: Seen | None = None
 
 
 def read(context: StoreContext) -> GcRecord:

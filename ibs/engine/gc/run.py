@@ -24,7 +24,7 @@ from ibs.engine.gc import record as records
 from ibs.engine.gc.marker import Found, Marker
 from ibs.engine.gc.plan import Options, Plan, is_short
 from ibs.engine.gc.progress import EMPTYING, MARKING, PREPARING, SWEEPING, Meter, Pause
-from ibs.engine.gc.record import GcRecord, RunRecord
+from ibs.engine.gc.record import GcRecord, RunRecord, Seen
 from ibs.engine.gc.sweeper import Sweeper
 from ibs.engine.gc.trash import TrashKeeper
 from ibs.engine.modes import Use
@@ -81,14 +81,17 @@ class GcRun:
         )
         rate = float(options.io_limit) if options.io_limit else None
         self._throttle = Throttle(self._context.clock, rate)
+        self._seen: Seen | None = None
 
     async def work(self) -> Outcome:
         """Do it. Raises what `GarbageCollector.run` does."""
         store, disk = self._context.store, self._context.pool.disk
         before = await self._tell_cut_off()
+        self._seen = before.seen
         if self._options.dry_run:
             with self._context.gate.watching_all():
                 found = await self._mark(store.epoch + 1)
+            await self._note(GcRecord(running=before.running, last=before.last))
             self._tell_plan(found.plan)
             try:
                 found.plan.brake(self._context.name, self._options)
@@ -178,7 +181,10 @@ class GcRun:
         while (size := await self._step(lambda: next(steps, None))) is not None:
             self.meter.at(marker.snapshots_done, total=marker.snapshots_total, references=marker.references)
             await self._throttle.take(size)
-        return await self._step(marker.found)
+        found = await self._step(marker.found)
+        now = format_time(self._context.clock.now())
+        self._seen = Seen(time=now, chunks=found.plan.chunks, bytes=found.plan.bytes)
+        return found
 
     async def _acknowledge(self, found: Found) -> None:
         """Missing chunks that somebody said he knows of are known from here on."""
@@ -212,6 +218,8 @@ class GcRun:
         candidates = sweeper.candidates(found.unmarked)
         while (some := await self._step(lambda: sweeper.sweep(candidates))) is not None:
             done += some
+            if self._seen is not None:
+                self._seen = self._seen.less(some.chunks + some.freed_chunks, some.bytes + some.freed_bytes)
             gone = done.chunks + done.freed_chunks
             self.meter.at(gone + done.spared, size=done.bytes + done.freed_bytes)
             await self._throttle.take((some.chunks + some.freed_chunks) * limits.GC_CHUNK_IO_BYTES)
@@ -254,8 +262,9 @@ class GcRun:
         return msgspec.structs.replace(self.now, ended=format_time(self._context.clock.now()), **changes)
 
     async def _note(self, record: GcRecord) -> None:
+        noted = msgspec.structs.replace(record, seen=self._seen)
         with trio.CancelScope(shield=True), contextlib.suppress(IbsError):
-            await self._context.pool.disk(records.write, self._context, record)
+            await self._context.pool.disk(records.write, self._context, noted)
 
 
 def plan_text(plan: Plan) -> str:

@@ -22,6 +22,7 @@ from ibs.wire.datastore import (
     ReleaseRequest,
     UsageRow,
 )
+from ibs_tests.support.control import sample
 from ibs_tests.support.fakeapi import install, invoke
 
 VIEW = DatastoreView(name="main", path="/srv/main", uuid="u", status="offline", reason="not mounted")
@@ -80,6 +81,36 @@ def test_stats_tell_bytes_inodes_and_savings(monkeypatch: pytest.MonkeyPatch, tm
     shown = invoke(root, "datastore", "stats", "main").output
     for words in ("512.0 GiB free of 1.0 TiB", "999 free of 1,000", "1 bad", "4.00 to 1", "1 interrupted"):
         assert words in shown
+    assert "what else is unreferenced is not known yet" in shown
+    assert "Quota" not in shown
+
+
+def test_stats_tell_what_can_be_freed_and_how_much_of_a_quota_is_left(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    api = install(monkeypatch, tmp_path)
+    api.answers["GET", "/datastores/main/stats"] = sample(
+        DatastoreStats,
+        quota="project 77",
+        quota_bytes_free=1 << 30,
+        quota_bytes_total=4 << 30,
+        quota_inodes_free=5,
+        quota_inodes_total=9,
+        trash_chunks=3,
+        trash_bytes=2 << 20,
+        trash_due_chunks=1,
+        trash_due_bytes=1 << 20,
+        unreferenced_chunks=4,
+        unreferenced_bytes=5 << 20,
+        unreferenced_as_of="2026-11-23T03:30:00Z",
+        reclaimable_bytes=7 << 20,
+    )
+    shown = " ".join(invoke(root, "datastore", "stats", "main").output.split())
+    assert "1.0 GiB free of 4.0 GiB, 5 free of 9 inodes (project 77)" in shown
+    assert (
+        "7.0 MiB: 2.0 MiB in trash (3 chunks, 1.0 MiB past the grace); "
+        "5.0 MiB unreferenced (4 chunks, as of 2026-11-23T03:30:00Z)"
+    ) in shown
 
 
 def test_remove_says_that_data_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -479,3 +479,39 @@ async def test_a_run_that_was_killed_is_told_by_the_next(box: Box, datastore: Da
     assert lines[0].startswith("the run that began 2026-11-23T01:00:00Z was cut off while sweeping")
     assert outcome.retired.chunks == 2
     assert (await datastore.gc.record()).running is None
+
+
+async def test_what_could_be_freed_is_known_by_kind_and_dated(box: Box, datastore: Datastore) -> None:
+    async def figures() -> tuple[object, ...]:
+        now = await datastore.stats()
+        return now.trash_chunks, now.trash_due_chunks, now.unreferenced_chunks, now.unreferenced_as_of[:10]
+
+    first, _ = await two_snapshots(datastore)
+    assert await figures() == (0, 0, None, "")
+    await forget(datastore, first)
+    await datastore.gc.run(Options(share_percent=100, dry_run=True))
+    assert await figures() == (0, 0, 2, "2026-01-01")
+    with pytest.raises(ConflictError):
+        await datastore.gc.run(Options(share_percent=1))
+    assert await figures() == (0, 0, 2, "2026-01-01")
+    before = await datastore.stats()
+    assert before.reclaimable_bytes == before.unreferenced_bytes != 0
+    await datastore.gc.run(ALL)
+    assert await figures() == (2, 0, 0, "2026-01-01")
+    after = await datastore.stats()
+    assert (after.reclaimable_bytes, after.unreferenced_bytes) == (before.reclaimable_bytes, 0)
+    await datastore.gc.undo()
+    assert await figures() == (0, 0, 2, "2026-01-01")
+    assert (await datastore.stats()).reclaimable_bytes == before.reclaimable_bytes
+    await datastore.gc.run(ALL)
+    box.clock.advance(limits.GC_TRASH_GRACE_SECONDS)
+    assert await figures() == (2, 2, 0, "2026-01-01")
+    await datastore.expire()
+    assert await figures() == (0, 0, 0, "2026-01-01")
+
+
+async def test_a_dry_run_keeps_the_note_of_one_that_was_cut_off(datastore: Datastore) -> None:
+    cut = RunRecord(epoch=3, started="2026-11-23T01:00:00Z", phase="sweeping")
+    records.write(datastore.context, GcRecord(running=cut))
+    await datastore.gc.run(Options(dry_run=True))
+    assert (await datastore.gc.record()).running == cut
