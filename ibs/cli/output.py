@@ -54,6 +54,11 @@ _STATE_STYLES = {
     "running": "cyan",
     "Starting": "cyan",
     "queued": "blue",
+    "silent": "red",
+    "never joined": "yellow",
+    "connected": "green",
+    "trying": "yellow",
+    "not running": "red",
 }
 
 

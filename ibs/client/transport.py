@@ -115,8 +115,10 @@ class _Bulk:
 class HttpBackupTransport:
     """`ports.transport.BackupTransport` to a server. One session; an async context manager."""
 
-    def __init__(self, api: ApiClient, *, data_plane: bool = True) -> None:
+    def __init__(self, api: ApiClient, *, data_plane: bool = True, task: str = "") -> None:
+        """`task`: the session belongs to this task of the server, which was given to the caller, an agent."""
         self._api = api
+        self._task = task
         self._bulk = _Bulk(api, use=data_plane, connections=limits.BACKUP_SENDERS)
         self._session = ""
 
@@ -132,7 +134,8 @@ class HttpBackupTransport:
     async def open(self, request: SessionOpen) -> SessionOpened:
         """See the port."""
         asked = trio.current_time()
-        opened = await self._api.post(f"/datastores/{request.store}/sessions", SessionOpened, request)
+        path = f"/agent/tasks/{self._task}/sessions" if self._task else f"/datastores/{request.store}/sessions"
+        opened = await self._api.post(path, SessionOpened, request)
         self._session = f"/sessions/{opened.session_id}"
         self._bulk.open(trio.current_time() - asked, session_id=opened.session_id)
         return opened

@@ -50,7 +50,7 @@ from ibs.wire.hosts import (
     HostUpdate,
     HostView,
 )
-from ibs.wire.session import SessionOpen, SessionOpened
+from ibs.wire.session import SessionOpen, SessionOpened, StageReport
 from ibs.wire.system import BackupRun
 
 if TYPE_CHECKING:
@@ -221,6 +221,15 @@ class Hosts:
             one.end = end
             one.wake()
 
+    async def report(self, auth_id: str, upid: str, report: StageReport) -> None:
+        """Lines for the task's log that belong to no write session. Raises NotFoundError as `attach` does."""
+        link = self._link_of(auth_id)
+        one = self._assignment(link, upid)
+        link.note()
+        for line in report.lines:
+            one.task.log(line.level, line.text)
+        await trio.lowlevel.checkpoint()
+
     # --- for the worker ---
 
     async def run(self, task: Task, run: BackupRun) -> str | None:
@@ -386,7 +395,9 @@ async def _wake_when(stopping: trio.Event, link: Link) -> None:
 
 
 def _not_given(upid: str) -> NotFoundError:
-    return NotFoundError(f"task {upid[:200]} is not given to this agent", hint="it has ended, or was stopped")
+    return NotFoundError(
+        f"task {upid[:200]} is not given to this agent", hint="it has ended, or was stopped", given=False
+    )
 
 
 def _agent(record: HostRecord) -> str:

@@ -94,6 +94,9 @@ class BackupRun(Wire, frozen=True, kw_only=True):
     host: str = ""
     job: str = ""
     notification_group: str = ""
+    pre_hook: str = ""
+    post_hook: str = ""
+    """Names of programs that the host itself keeps for this, run there before and after."""
 
 
 class UserCreate(Wire, frozen=True, kw_only=True):

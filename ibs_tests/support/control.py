@@ -53,7 +53,7 @@ from ibs.wire.lifecycle import (
 )
 from ibs.wire.reader import ReaderOpened
 from ibs.wire.schedule import ScheduleView
-from ibs.wire.session import ArchiveClosed, CommitResult, SessionOpen, SessionOpened
+from ibs.wire.session import ArchiveClosed, CommitResult, SessionOpen, SessionOpened, StageReport
 from ibs.wire.system import (
     AclEntry,
     InboxView,
@@ -234,6 +234,11 @@ class FakeHosts(Recorder):
         _only_agent(auth_id)
         self.asked.append(("attach", desk, upid, request))
         return sample(SessionOpened)
+
+    async def report(self, auth_id: str, upid: str, report: StageReport) -> None:
+        await trio.lowlevel.checkpoint()
+        _only_agent(auth_id)
+        self.asked.append(("agent_log", upid, report))
 
     def end(self, auth_id: str, upid: str, end: AgentEnd) -> None:
         _only_agent(auth_id)

@@ -1,4 +1,4 @@
-"""`ironcore-backup backup …`: backups of the server's own files."""
+"""`ironcore-backup backup …`: backups that the server makes of its own files, and of hosts with an agent."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ibs.core.names import parse_source
 from ibs.wire.common import TaskStarted
 from ibs.wire.system import BackupRun
 
-root = app("backup", "Backups that the server makes of its own files.")
+root = app("backup", "Backups that the server makes: of its own files, and of hosts with an agent.")
 
 
 def source_of(path: str) -> str:
@@ -27,11 +27,12 @@ def source_of(path: str) -> str:
     return f"{name.strip('.-') or 'root'}.tree:{path}"
 
 
-@root.command("run", epilog=example("ironcore-backup backup run --store ibs-primary --path /etc"))
+@root.command("run", epilog=example("ironcore-backup backup run --store ibs-primary --host web01 --path /etc"))
 def run_(
     store: Annotated[str, typer.Option(help="Datastore to back up into.")],
-    path: Annotated[list[str], typer.Option(help="PATH or ARCHIVE:PATH on the server; may be repeated.")],
-    backup_id: Annotated[str, typer.Option(help="Id of the group; the server's node name by default.")] = "",
+    path: Annotated[list[str], typer.Option(help="PATH or ARCHIVE:PATH on the host; may be repeated.")],
+    host: Annotated[str, typer.Option(help="Host with an agent, see `host list`; the server itself by default.")] = "",
+    backup_id: Annotated[str, typer.Option(help="Id of the group; the host's name by default.")] = "",
     backup_type: Annotated[str, typer.Option(help="host, vm or ct.")] = "host",
     namespace: Annotated[str, typer.Option("--namespace", "--ns", help="Namespace, such as a/b.")] = "",
     exclude: Annotated[list[str] | None, typer.Option(help="gitignore pattern to leave out; may be repeated.")] = None,
@@ -40,12 +41,14 @@ def run_(
     reread_every: Annotated[
         int, typer.Option(min=0, help="Read everything in every run of this number in a row; 0: never.")
     ] = limits.FULL_REREAD_EVERY_RUNS,
+    pre_hook: Annotated[str, typer.Option(help="Hook of the host to run before; its name, see the agent.")] = "",
+    post_hook: Annotated[str, typer.Option(help="Hook of the host to run after, however it ends.")] = "",
     detach: Annotated[bool, typer.Option(help="Print the UPID and return.")] = False,
     server: ServerOption = None,
     state_dir: StateDirOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Back up files of the server itself, in one of its worker slots."""
+    """Back up files of the server itself, or of a host by its agent, in one of the server's worker slots."""
 
     async def work() -> int:
         body = BackupRun(
@@ -58,6 +61,9 @@ def run_(
             all_file_systems=all_file_systems,
             reread=reread,
             reread_every=reread_every,
+            host=host,
+            pre_hook=pre_hook,
+            post_hook=post_hook,
         )
         async with administrator(server, state_dir) as api:
             started = await api.post("/backups", TaskStarted, body)

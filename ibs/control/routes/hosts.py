@@ -19,7 +19,7 @@ from ibs.wire.hosts import (
     HostUpdate,
     HostView,
 )
-from ibs.wire.session import SessionOpen, SessionOpened
+from ibs.wire.session import SessionOpen, SessionOpened, StageReport
 
 routes = Routes("hosts")
 _LOOK = needs(Privilege.SYSTEM_AUDIT, "/system")
@@ -77,6 +77,12 @@ async def agent_session(call: Call) -> SessionOpened:
     """Open the write session of a task that was given to this agent."""
     context = call.context
     return await context.hosts.attach(context.sessions, call.principal.auth_id, call.path["upid"], call.body)
+
+
+@routes.route("POST", "/agent/tasks/{upid}/log", access=_AGENT, body=StageReport, answer=None)
+async def agent_log(call: Call) -> None:
+    """Add lines to the log of a task that was given to this agent."""
+    await call.context.hosts.report(call.principal.auth_id, call.path["upid"], call.body)
 
 
 @routes.route("POST", "/agent/tasks/{upid}/end", access=_AGENT, body=AgentEnd, answer=None)

@@ -38,6 +38,9 @@ async def test_what_an_agent_says(served: Served, context: FakeContext) -> None:
         assert (await http.post(f"/agent/tasks/{UPID}/sessions", json=body)).json()["session_id"]
         wanted = SessionOpen(store="main", group="host/web01", archives=["etc.tree"])
         assert context.asked[-1] == ("attach", context.sessions, UPID, wanted)
+        lines = {"lines": [{"level": "info", "text": "hook"}]}
+        assert (await http.post(f"/agent/tasks/{UPID}/log", json=lines)).is_success
+        assert context.asked[-1][:2] == ("agent_log", UPID)
         assert (await http.post(f"/agent/tasks/{UPID}/end", json={"status": "OK"})).is_success
         assert context.asked[-1] == ("end", UPID, AgentEnd(status="OK"))
 

@@ -49,6 +49,7 @@ DECIDED_BY_HANDLER: dict[str, Any] = {
     "session_open": ("Datastore.Backup", "Admin"),
     "agent_poll": (),  # the agent of a host only
     "agent_session": (),
+    "agent_log": (),
     "agent_end": (),
     "reader_open": ("Datastore.Reader", "Datastore.Backup", "Admin"),
     "gc_status": KNOWN,  # filtered
