@@ -31,7 +31,7 @@ class Done:
 
 def module_command(program: str) -> list[str]:
     """How to start one of our programs with this interpreter."""
-    module = {"ironcore-backup": "ibs.cli.admin", "ironcore-backup-client": "ibs.cli.client"}[program]
+    module = {"ironcore-backup": "ibs.cli.start", "ironcore-backup-client": "ibs.cli.client"}[program]
     return [sys.executable, "-c", f"import sys; from {module} import main; sys.argv[0] = {program!r}; main()"]
 
 
