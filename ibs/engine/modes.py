@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import trio
 
 from ibs.core.modes import Mode, ModeRecord, Use
+from ibs.errors import IbsError
 
 __all__ = ["Mode", "ModeRecord", "Modes", "Use"]
 
@@ -24,6 +25,7 @@ class Modes:
         self._store = store
         self._record = record or ModeRecord()
         self._at_work: dict[trio.CancelScope, Use] = {}
+        self._interrupted: dict[trio.CancelScope, IbsError] = {}
         self._changed = trio.Event()
 
     @property
@@ -63,9 +65,11 @@ class Modes:
                 yield
         finally:
             del self._at_work[scope]
+            refusal = self._interrupted.pop(scope, None)
             self.note_end()
-        if scope.cancelled_caught:
-            self.require(use)
+        # As of the interruption: by now the mode may allow it again, and the work is not done all the same.
+        if scope.cancelled_caught and refusal is not None:
+            raise refusal
 
     @property
     def uses(self) -> int:
@@ -84,7 +88,9 @@ class Modes:
     def interrupt(self) -> None:
         """Cancel everything under way that the record forbids."""
         for scope, use in self._at_work.items():
-            if not self.allows(use):
+            refusal = self._record.refusal(use, self._store)
+            if refusal is not None:
+                self._interrupted.setdefault(scope, refusal)
                 scope.cancel()
 
     async def progress(self) -> None:

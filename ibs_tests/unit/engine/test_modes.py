@@ -60,6 +60,27 @@ async def test_somebody_elses_cancellation_is_left_alone() -> None:
     assert modes.at_work() == []
 
 
+async def test_work_that_was_interrupted_is_not_done_though_the_mode_is_over_by_then() -> None:
+    modes = Modes("s1")
+    async with trio.open_nursery() as nursery:
+
+        async def work() -> None:
+            with pytest.raises(Quarantined), modes.using(Use.GC):
+                with trio.CancelScope(shield=True):
+                    await released.wait()
+                await trio.sleep_forever()
+
+        released = trio.Event()
+        nursery.start_soon(work)
+        await trio.testing.wait_all_tasks_blocked()
+        modes.set(QUARANTINED)
+        modes.interrupt()
+        modes.set(ModeRecord())
+        released.set()
+    with modes.using(Use.GC):
+        pass
+
+
 async def test_a_quarantined_datastore_takes_no_backup_and_is_read(tmp_path: Path) -> None:
     box = Box(str(tmp_path / "s")).create()
     datastore = await box.open()
