@@ -64,11 +64,15 @@ async def test_work_that_was_interrupted_is_not_done_though_the_mode_is_over_by_
     modes = Modes("s1")
     async with trio.open_nursery() as nursery:
 
-        async def work() -> None:
-            with pytest.raises(Quarantined), modes.using(Use.GC):
+        async def collect() -> None:
+            with modes.using(Use.GC):
                 with trio.CancelScope(shield=True):
                     await released.wait()
                 await trio.sleep_forever()
+
+        async def work() -> None:
+            with pytest.raises(Quarantined):
+                await collect()
 
         released = trio.Event()
         nursery.start_soon(work)
