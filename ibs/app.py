@@ -43,7 +43,7 @@ from ibs.security.private import write_private
 from ibs.security.secrets import ServerSecrets, check_secrets, load_secrets
 from ibs.security.tls import Certificate, ensure_certificate, server_context
 from ibs.services import roster
-from ibs.services.api import Bound
+from ibs.services.api import Bound, ServeApi
 from ibs.services.context import Endpoint, ServerContext, service_view
 from ibs.services.hosts import Hosts
 from ibs.services.hosts_book import HostBook
@@ -295,23 +295,7 @@ def _compose(
         await control.serve(replace(context, api_stopping=stopping), task_status=status)
 
     pruning = Pruning(datastores, tasks, spawn=spawn)
-    roles = roster.seat_roles(
-        supervisor,
-        roster.Parts(
-            base.settings,
-            clock,
-            base.pool,
-            base.bus,
-            base.catalog,
-            tasks,
-            datastores,
-            base.access,
-            serve_api,
-            on_listening,
-            prune=pruning.run_due,
-            hosts=base.hosts,
-        ),
-    )
+    roles = roster.seat_roles(supervisor, _parts(base, serve_api, on_listening, pruning))
     metrics = _metrics(base, supervisor, stalls, roles.worker)
     spawn(metrics.run)
     spawn(partial(_mirrors(base, supervisor).run, base.settings.state_dir))
@@ -350,6 +334,23 @@ def _compose(
         uptime=lambda: clock.monotonic() - began,
     )
     return context
+
+
+def _parts(base: _Base, serve_api: ServeApi, on_listening: Callable[[Bound], None], pruning: Pruning) -> roster.Parts:
+    return roster.Parts(
+        base.settings,
+        base.clock,
+        base.pool,
+        base.bus,
+        base.catalog,
+        base.tasks,
+        base.datastores,
+        base.access,
+        serve_api,
+        on_listening,
+        prune=pruning.run_due,
+        hosts=base.hosts,
+    )
 
 
 def _metrics(base: _Base, supervisor: Supervisor, stalls: StallDetector, worker: Handle) -> Metrics:
