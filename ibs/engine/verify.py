@@ -339,7 +339,8 @@ class _SnapshotCheck:
             else:
                 unread.append(address)
         if run.since is not None and unread:
-            times = await pool.disk(self._context.store.proven, unread, run.since)
+            now = self._context.clock.now_ns() // 1_000_000_000
+            times = await pool.disk(self._context.store.proven, unread, run.since, now)
             relied = [when for when in times if when is not None]
             findings.oldest = min([*relied, *([findings.oldest] if findings.oldest else [])], default=0)
             findings.reused += len(relied)
@@ -376,7 +377,13 @@ class _SnapshotCheck:
             await run.pace(sum(each.stored_bytes for each in found))
 
     def _fail(self, result: str, address: Address, what: str) -> None:
-        archive = next(
+        # Only the first is told in words: looking for the archive of every chunk of a lost disk would take days.
+        if not self.findings.first:
+            what = f"{what} ({self._stored.name}, archive {self._archive_of(address)})"
+        self.findings.fail(result, what, address)
+
+    def _archive_of(self, address: Address) -> str:
+        return next(
             (
                 name
                 for name, domain, ids in self._places
@@ -384,7 +391,6 @@ class _SnapshotCheck:
             ),
             "?",
         )
-        self.findings.fail(result, f"{what} ({self._stored.name}, archive {archive})", address)
 
     async def _progressed(self) -> None:
         findings = self.findings

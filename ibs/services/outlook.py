@@ -124,6 +124,9 @@ async def _report(datastore: Datastore, name: SnapshotName, at: Situation) -> Ve
         report = _blank(datastore, name, STALE if late else NEVER, "")
         return msgspec.structs.replace(report, stale=f"never verified; {why}") if late else report
     report = as_report(datastore.name, name, state)
+    if report.result == "OK" and not _before(state.time, at.now + timedelta(days=1)):
+        ahead = f"last checked {state.time}, which is yet to come: the clock was wrong then"
+        return msgspec.structs.replace(report, result=STALE, stale=ahead)
     if report.result == "OK" and _before(state.time, since):
         days = f"last checked {state.time}, more than {at.window_days} days ago"
         return msgspec.structs.replace(report, result=STALE, stale=f"{days}; {why}")

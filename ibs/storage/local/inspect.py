@@ -123,10 +123,12 @@ class Inspector:
             have += count
         return view[:have]
 
-    def proven(self, addresses: Sequence[Address], since: int) -> list[int | None]:
+    def proven(self, addresses: Sequence[Address], since: int, until: int) -> list[int | None]:
         """When each was checked last, if at `since` (seconds since 1970) or later and its file not touched after it.
 
-        Costs a look-up and one stat each; nothing is read. None for a file that is gone or was touched.
+        A check later than `until`, which is now, was dated by a wrong clock: it proves neither when it was, nor that
+        the file was not touched after it. Costs a look-up and one stat each; nothing is read. None for a file that is
+        gone or was touched.
         """
         with self.held.reading("looking up chunks"):
             rows = self.db.lookup(addresses)
@@ -134,7 +136,7 @@ class Inspector:
             for address in addresses:
                 row = rows.get(address)
                 when = (row.verified_at or 0) if row is not None and row.state is RowState.OK else 0
-                if row is None or when < since or self.ledger.mark_of(address) is not None:
+                if row is None or not since <= when <= until or self.ledger.mark_of(address) is not None:
                     answers.append(None)
                     continue
                 answers.append(when if self._untouched(address, row.stored_bytes, when) else None)

@@ -206,9 +206,9 @@ class LocalStore:
         """See Inspector.check: many chunks read from the disk and proven, for verification."""
         return self._inspector.check(addresses)
 
-    def proven(self, addresses: Sequence[Address], since: int) -> list[int | None]:
+    def proven(self, addresses: Sequence[Address], since: int, until: int) -> list[int | None]:
         """See Inspector.proven: which need not be read again, and since when."""
-        return self._inspector.proven(addresses, since)
+        return self._inspector.proven(addresses, since, until)
 
     def index_damage(self) -> str:
         """See Reindexer.damage."""

@@ -18,8 +18,9 @@ from ibs.core.modes import Maintenance, Mode, ModeRecord, Quarantine
 from ibs.core.names import SnapshotName, format_time
 from ibs.engine.affected import damage, find_affected
 from ibs.engine.datastore import Datastore
-from ibs.engine.verify import VerifyProgress, VerifyRun, verify_snapshot
+from ibs.engine.verify import VerifyProgress, VerifyRun, _SnapshotCheck, verify_snapshot
 from ibs.errors import CorruptChunk, DatastoreOffline, NotFoundError
+from ibs.runtime.clock import ManualClock
 from ibs.runtime.pool import ThreadPool
 from ibs_tests.support.engine import Box, address_of, backup, key_registry, snapshot_of, start
 
@@ -364,3 +365,38 @@ async def test_a_snapshot_that_goes_to_the_bin_and_comes_back_meanwhile_is_not_m
     monkeypatch.setattr(datastore.readers, "open", forgotten)
     monkeypatch.setattr(datastore.readers, "close_reader", undone)
     assert (await verify_snapshot(datastore, name)).result == "OK"
+
+
+async def test_what_a_clock_that_ran_ahead_has_dated_is_read_again(box: Box, datastore: Datastore) -> None:
+    result = await backup(datastore, CONTENT)
+    later_than_the_files(box)
+    now = box.clock.now()
+    box.clock.advance(3650 * 86_400)  # until somebody sets it right
+    assert (await verify(datastore, result.snapshot)).read == 3
+    path = box.chunk_path(address_of(b"data"))
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    box.clock = ManualClock(now)
+    datastore = await box.kill(datastore)
+    since = int(now.timestamp()) - 30 * 86_400
+    assert (await verify(datastore, result.snapshot, run=VerifyRun(since=since))).result == "CORRUPT"
+
+
+async def test_a_store_that_lost_everything_is_told_in_the_time_of_one_chunk(
+    box: Box, datastore: Datastore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = await backup(datastore, {"etc.tree": [number.to_bytes(8, "big") for number in range(300)]})
+    for path in Path(box.path).glob("chunks/????/*"):
+        path.unlink()
+    sought: list[Address] = []
+    real = _SnapshotCheck._archive_of
+
+    def counted(self: _SnapshotCheck, address: Address) -> str:
+        sought.append(address)
+        return real(self, address)
+
+    monkeypatch.setattr(_SnapshotCheck, "_archive_of", counted)
+    report = await verify(datastore, result.snapshot)
+    assert (report.result, report.chunks, len(sought)) == ("MISSING", 300, 1)
+    assert "archive etc.tree" in report.first_failure

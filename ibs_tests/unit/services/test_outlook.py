@@ -88,6 +88,7 @@ async def test_a_check_that_is_too_old_is_stale_and_says_why(house: House) -> No
     assert await rows(1) == {"web01": "OK"}
     assert await rows(1, never=True) == {"web01": "OK", "never": ""}
     assert await rows(31) == {"web01": "STALE", "never": "STALE"}
+    assert await rows(-40) == {"web01": "STALE"}, "a clock was wrong: nobody knows when that was"
 
 
 async def test_the_outlook_counts_and_forecasts(house: House) -> None:

@@ -94,25 +94,26 @@ def test_what_was_put_back_is_found_again(store: LocalStore, path: Path) -> None
 
 def test_a_check_counts_until_it_is_old_or_the_file_is_touched(store: LocalStore, path: Path) -> None:
     first, second, third = addresses = fill(store, 3)
-    assert store.proven(addresses, 0) == [None, None, None]
+    assert store.proven(addresses, 0, FUTURE) == [None, None, None]
     after = int(file_of(path, first).stat().st_ctime) + 5
     store.record_verified([first, second], after)
-    assert store.proven(addresses, after) == [after, after, None]
-    assert store.proven(addresses, after + 1) == [None, None, None]
+    assert store.proven(addresses, after, FUTURE) == [after, after, None]
+    assert store.proven(addresses, after + 1, FUTURE) == [None, None, None]
+    assert store.proven(addresses, 0, after - 1) == [None, None, None], "a check that is yet to come proves nothing"
     store.record_verified(addresses, int(file_of(path, third).stat().st_ctime))
-    assert store.proven([third], 0) == [None]  # written in the second of its check: perhaps after it
+    assert store.proven([third], 0, FUTURE) == [None]  # written in the second of its check: perhaps after it
     store.record_verified(addresses, after)
     os.truncate(file_of(path, second), 10)
     file_of(path, first).unlink()
-    assert store.proven(addresses, 0) == [None, None, after]
+    assert store.proven(addresses, 0, FUTURE) == [None, None, after]
 
 
 def test_a_missing_chunk_is_not_proven_by_what_was(store: LocalStore) -> None:
     (address,) = fill(store, 1)
     store.record_verified([address], FUTURE)
     store.mark_suspect(address)
-    assert store.proven([address], 0) == [None]
-    assert store.proven([Address(address.domain, chunk_id(b"never"))], 0) == [None]
+    assert store.proven([address], 0, FUTURE) == [None]
+    assert store.proven([Address(address.domain, chunk_id(b"never"))], 0, FUTURE) == [None]
 
 
 def test_after_closing_nothing_is_read(path: Path) -> None:
