@@ -42,7 +42,7 @@ from ibs.security.identities import Identities
 from ibs.security.private import write_private
 from ibs.security.secrets import ServerSecrets, check_secrets, load_secrets
 from ibs.security.tls import Certificate, ensure_certificate, server_context
-from ibs.services import roster
+from ibs.services import metrics_server, roster
 from ibs.services.api import Bound, ServeApi
 from ibs.services.context import Endpoint, ServerContext, service_view
 from ibs.services.hosts import Hosts
@@ -366,6 +366,7 @@ def _metrics(base: _Base, supervisor: Supervisor, stalls: StallDetector, worker:
         stalls=stalls,
         worker=worker,
         groups=base.settings.metrics_groups,
+        more=[lambda: metrics_server.hosts(base.hosts.list())],
     )
     return Metrics(sources)
 

@@ -34,11 +34,15 @@ class _Stop(BaseException):
 
 
 class Journal:
-    """Where lines go: the journal with fields of its own when stdout leads there, else stdout as JSON lines."""
+    """Where lines go: the journal with fields of its own when stdout leads there, else stdout.
 
-    def __init__(self, role: str, *, native: bool, path: str = JOURNAL) -> None:
+    There they are JSON, or with `readable` in a form for people.
+    """
+
+    def __init__(self, role: str, *, native: bool, path: str = JOURNAL, readable: bool = False) -> None:
         self._role = role
         self._path = path
+        self._readable = readable
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) if native else None
 
     def write(self, line: Mapping[str, Any]) -> None:
@@ -49,7 +53,9 @@ class Journal:
                 with suppress(OSError):
                     self._socket.sendto(journal_entry(self._role, line, whole), self._path)
                     return
-        sys.stdout.write(text + "\n")
+        if self._readable:
+            text = f"{line.get('time', '')} {line.get('level', '')}: {_message(line)}"
+        sys.stdout.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
         sys.stdout.flush()
 
     def say(self, level: str, event: str, **fields: Any) -> None:
@@ -62,12 +68,8 @@ class Journal:
 
 def journal_entry(role: str, line: Mapping[str, Any], whole: str) -> bytes:
     """An entry of the journal's native protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL): what people read, and fields."""
-    more = " ".join(f"{key}={value}" for key, value in line.items() if key not in _HEAD and key != "exception")
-    message = str(line.get("event", "")) + (f"  {more[:2000]}" if more else "")
-    if line.get("exception"):
-        message += f"\n{str(line['exception'])[:16_000]}"
     fields = {
-        "MESSAGE": message,
+        "MESSAGE": _message(line),
         "PRIORITY": str(_PRIORITIES.get(str(line.get("level", "")), 6)),
         "SYSLOG_IDENTIFIER": UNIT_PREFIX + role,
         "SYSLOG_FACILITY": "3",
@@ -86,6 +88,12 @@ def journal_entry(role: str, line: Mapping[str, Any], whole: str) -> bytes:
         elif data:
             entry += name.encode() + b"=" + data + b"\n"
     return entry
+
+
+def _message(line: Mapping[str, Any]) -> str:
+    more = " ".join(f"{key}={value}" for key, value in line.items() if key not in _HEAD and key != "exception")
+    message = str(line.get("event", "")) + (f"  {more[:2000]}" if more else "")
+    return f"{message}\n{str(line['exception'])[:16_000]}" if line.get("exception") else message
 
 
 def leads_to_journal(environment: Mapping[str, str]) -> bool:
@@ -193,15 +201,15 @@ def _messages(stream: socket.socket) -> Iterator[Mapping[str, Any]]:
 
 
 def main(arguments: list[str]) -> NoReturn:
-    """`ROLE FOLDER`."""
-    role, folder = arguments
+    """`ROLE FOLDER`, then perhaps `text` for lines that people read."""
+    role, folder, *form = arguments
 
     def stop(_number: int, _frame: object) -> None:
         raise _Stop
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    journal = Journal(role, native=leads_to_journal(os.environ))
+    journal = Journal(role, native=leads_to_journal(os.environ), readable=form == ["text"])
     sys.exit(Mirror(role, journal, Notifier.from_environment(os.environ)).run(folder))
 
 

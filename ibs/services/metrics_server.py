@@ -9,6 +9,7 @@ from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from ibs.core import limits
 from ibs.core.names import parse_time
 from ibs.core.tasks import ENDED_STATES, TaskState, TaskType
 from ibs.engine.task import Task
@@ -16,8 +17,12 @@ from ibs.runtime.bus import Subscription
 from ibs.runtime.stall import StallStatistics
 from ibs.runtime.supervisor import ServiceState, State
 from ibs.services.metrics_counters import PREFIX
+from ibs.services.metrics_survey import seconds_of
 from ibs.version import VERSION
+from ibs.wire.hosts import HostView
 from ibs.wire.system import WorkerView
+
+_ONLINE, _NEVER_JOINED = "online", "never joined"
 
 
 def about(node: str, started: datetime, certificate_expires: datetime) -> list[Metric]:
@@ -113,6 +118,24 @@ def worker(view: WorkerView | None) -> list[Metric]:
         _one("worker_queue_tasks", "Tasks that wait for a slot.", len(view.queued)),
         _one("worker_queue_oldest_time_seconds", "When the task that waits longest was made; 0: none.", _oldest(view)),
     ]
+
+
+def hosts(views: Sequence[HostView]) -> list[Metric]:
+    """Hosts with an agent, and the server itself. At most METRICS_SERIES_MAX."""
+    up = GaugeMetricFamily(PREFIX + "host_up", "1 while the host's agent is heard.", labels=["host"])
+    contact = GaugeMetricFamily(
+        PREFIX + "host_last_contact_time_seconds", "When the host's agent was heard last.", labels=["host"]
+    )
+    running = GaugeMetricFamily(PREFIX + "host_tasks", "Tasks given to the host.", labels=["host"])
+    for one in views[: limits.METRICS_SERIES_MAX]:
+        if one.state == _NEVER_JOINED:
+            continue  # invited, and nothing is expected of it yet
+        up.add_metric([one.name], one.state == _ONLINE)
+        running.add_metric([one.name], len(one.running))
+        when = seconds_of(one.last_contact)
+        if when is not None:
+            contact.add_metric([one.name], when)
+    return [up, contact, running]
 
 
 def _oldest(view: WorkerView) -> float:

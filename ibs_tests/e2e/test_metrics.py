@@ -100,6 +100,7 @@ def test_the_tables_as_figures(server: ServerProcess, scraped: dict[str, list[di
     assert value(scraped, "tasks_ended_total", type="backup", state="OK", datastore="main") == 1
     assert value(scraped, "stage_bytes_total", type="backup", stage="hash") > 0
     assert sum(row[""] for row in scraped["ironcore_backup_service_up"]) == 7
+    assert [row[""] for row in scraped["ironcore_backup_host_up"]] == [1]
     assert value(scraped, "certificate_expiry_time_seconds") > time.time() + 9 * 365 * 86400
     assert scraped["process_resident_memory_bytes"][0][""] > 1 << 20
     assert value(scraped, "log_lines_total", role="api", level="info") > 0
@@ -191,7 +192,7 @@ def test_every_alert_says_what_and_what_to_do() -> None:
         assert rule["labels"]["severity"] in ("warning", "critical")
         assert set(rule["annotations"]) == {"summary", "action"}
     symptoms = {rule["labels"].get("symptom") for rule in alerts}
-    assert {"S1", "S2", "S3", "S6", "S17", "S18", "S19", "S28"} <= symptoms
+    assert {"S1", "S2", "S3", "S5", "S6", "S17", "S18", "S19", "S28"} <= symptoms
 
 
 def test_the_dashboard_is_whole() -> None:

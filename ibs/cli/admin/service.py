@@ -90,10 +90,11 @@ async def _restarted(api: ApiClient, before: ServiceView) -> ServiceView:
     )
 
 
-@root.command("watch", epilog=example("ironcore-backup service watch gc | jq .event"))
+@root.command("watch", epilog=example("ironcore-backup service watch gc --output json | jq .event"))
 def watch(
     role: RoleArgument,
     state_dir: StateDirOption = None,
+    output: OutputOption = Output.TEXT,
 ) -> None:
     """Follow one role of the server on this machine: its log lines as they come; its state to systemd.
 
@@ -104,14 +105,14 @@ def watch(
         if not os.path.isdir(folder):
             raise NotFoundError(f"there is no state folder {folder}", hint="name the server's with --state-dir")
     except IbsError as error:
-        fail(error)
-    _become_mirror(name, Path(folder).absolute())
+        fail(error, output)
+    _become_mirror([name, str(Path(folder).absolute()), output.value])
 
 
-def _become_mirror(role: str, folder: Path) -> None:
+def _become_mirror(arguments: list[str]) -> None:
     """Replace this program by the mirror, which needs a quarter of the memory; in a one-file program just run it."""
     if not getattr(sys, "frozen", False):
-        os.execv(sys.executable, [sys.executable, "-I", "-m", "ibs.cli.mirror", role, str(folder)])  # noqa: S606
+        os.execv(sys.executable, [sys.executable, "-I", "-m", "ibs.cli.mirror", *arguments])  # noqa: S606
     from ibs.cli.mirror import main  # noqa: PLC0415 - for the one-file program only
 
-    main([role, str(folder)])
+    main(arguments)

@@ -114,6 +114,11 @@ def test_a_server_that_vanishes_or_refuses_is_an_error(
     assert "cannot be reached" in capsys.readouterr().out
 
 
+def test_people_read_lines_without_json(capsys: pytest.CaptureFixture[str]) -> None:
+    Journal("gc", native=False, readable=True).write(LINE | {"path": "a\udcff"})
+    assert capsys.readouterr().out == "2026-11-22T19:00:00Z error: freed nothing  bytes=0 path=a\\udcff\n"
+
+
 def test_entries_of_the_journal_have_fields_of_their_own() -> None:
     entry = journal_entry("gc", LINE, "{}")
     assert entry.splitlines() == [

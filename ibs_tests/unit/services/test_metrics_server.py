@@ -10,6 +10,7 @@ from ibs.runtime.bus import Bus
 from ibs.runtime.stall import StallStatistics
 from ibs.runtime.supervisor import ServiceState, State
 from ibs.services import metrics_server
+from ibs.wire.hosts import HostView
 from ibs.wire.system import TaskView, WorkerView
 from ibs_tests.unit.services.test_metrics_counters import values
 
@@ -64,3 +65,16 @@ def test_identity_loop_and_listeners() -> None:
         bus.publish(number)
     told = metrics_server.bus(bus.subscriptions)
     assert (values(told, "events_waiting"), values(told, "events_lost_total")) == ({("notify",): 1}, {("notify",): 2})
+
+
+def test_hosts_that_never_joined_are_not_missed() -> None:
+    found = metrics_server.hosts(
+        [
+            HostView(name="own", state="online", built_in=True),
+            HostView(name="web01", state="silent", last_contact="2026-11-22T19:00:00Z", running=["UPID"]),
+            HostView(name="web02", state="never joined"),
+        ]
+    )
+    assert values(found, "host_up") == {("own",): 1, ("web01",): 0}
+    assert values(found, "host_last_contact_time_seconds") == {("web01",): NOW.timestamp()}
+    assert values(found, "host_tasks")["web01",] == 1

@@ -61,10 +61,11 @@ def test_watching_becomes_the_light_mirror(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(os, "execv", lambda _program, arguments: became.append(arguments))
     monkeypatch.setattr("ibs.cli.mirror.main", lambda _arguments: None)
     invoke(root, "service", "watch", "verifier", "--state-dir", str(tmp_path))
-    assert became == [[sys.executable, "-I", "-m", "ibs.cli.mirror", "verifier", str(tmp_path)]]
+    assert became == [[sys.executable, "-I", "-m", "ibs.cli.mirror", "verifier", str(tmp_path), "text"]]
     monkeypatch.setattr(sys, "frozen", True, raising=False)
     invoke(root, "service", "watch", "verifier", "--state-dir", str(tmp_path))
     assert len(became) == 1
+    invoke(root, "service", "watch", "verifier", "--state-dir", str(tmp_path), "--output", "json")
     missing = invoke(root, "service", "watch", "verifier", "--state-dir", str(tmp_path / "gone"))
     assert missing.exit_code == 5
     assert "there is no state folder" in missing.output
