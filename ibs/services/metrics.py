@@ -149,6 +149,8 @@ class Metrics:
             )
         except IbsError as error:
             _log.warning("the figures of datastores could not be looked up", error=error.message)
+        except Exception:  # noqa: BLE001 - one bad look must not end the counting; told whole, and made again
+            _log.exception("looking up the figures of datastores failed")
         self._looked.set()
         return sources.clock.monotonic() - began
 

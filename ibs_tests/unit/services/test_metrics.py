@@ -15,6 +15,7 @@ from trio.testing import MockClock
 
 from ibs.core import limits
 from ibs.core.tasks import TaskState, TaskType
+from ibs.errors import FailedError
 from ibs.log import get_logger
 from ibs.runtime.stall import StallDetector
 from ibs.services import metrics
@@ -111,6 +112,27 @@ async def test_a_disk_that_hangs_holds_up_no_scrape(
         assert trio.current_time() - began == pytest.approx(limits.METRICS_FIRST_WAIT_SECONDS)
     assert values(families, "datastore_online") == {("s1",): 1}
     assert values(families, "datastore_chunks") == {}
+
+
+async def test_a_look_that_fails_is_told_and_made_again(
+    house: House, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    survey, failures = metrics.survey, [ValueError("odd"), FailedError("the catalog cannot be read")]
+
+    async def fails(*arguments: Any, **named: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return await survey(*arguments, **named)
+
+    monkeypatch.setattr(metrics, "survey", fails)
+    await house.make_store()
+    async with collecting(house) as made:
+        for _ in range(3):
+            await made.families()
+            await trio.sleep(limits.METRICS_SURVEY_SECONDS)
+        assert values(await made.families(), "datastore_chunks") == {("s1",): 0}
+    assert "could not be looked up" in caplog.text
+    assert "looking up the figures of datastores failed" in caplog.text
 
 
 async def test_a_dead_worker_leaves_its_figures_out(house: House, autojump_clock: MockClock) -> None:
