@@ -83,6 +83,7 @@ class ModeKeeper(ABC):
 
         Backups under way are interrupted with the reason and can be resumed after the release. `warnings` of the answer
         say when it could not be noted in the store. Raises NotFoundError, DatastoreOffline, ConflictError, UsageError.
+        *Cancellation*: once begun it is finished.
         """
         _check_words("reason", reason)
         entry = self._entry(name)
@@ -93,10 +94,12 @@ class ModeKeeper(ABC):
                 raise ConflictError(f"datastore {name} is quarantined already: {record.reason}")
             now = format_time(self._clock.now())
             quarantine = Quarantine(reason=reason or "suspected damage", since=now, by=by)
-            warning = await holding.tighten(datastore, structs.replace(record, quarantine=quarantine))
             why = f"datastore {name} is quarantined: {quarantine.reason}"
-            await holding.end_forbidden(datastore, why)
-        self._tell(entry, Severity.CRITICAL, "datastore.quarantined", f"{why} (by {by})")
+            # Whoever asked may hang up: what was begun is ended, or backups would go on in a quarantined store.
+            with trio.CancelScope(shield=True):
+                warning = await holding.tighten(datastore, structs.replace(record, quarantine=quarantine))
+                await holding.end_forbidden(datastore, why)
+            self._tell(entry, Severity.CRITICAL, "datastore.quarantined", f"{why} (by {by})")
         return await self._view(entry, [warning] if warning else [])
 
     async def release(self, name: str, by: str, cause: str) -> DatastoreView:

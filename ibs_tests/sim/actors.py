@@ -15,7 +15,7 @@ from ibs.core.names import SnapshotName
 from ibs.engine.verify import verify_snapshot
 from ibs.errors import ChunkNotFound, ConflictError, CorruptChunk, IbsError
 from ibs.storage.local.layout import OWNER, Owner, encode_record
-from ibs_tests.sim import backup, collect, restore
+from ibs_tests.sim import backup, collect, restore, upkeep
 from ibs_tests.sim.alphabet import by_name
 from ibs_tests.sim.disk import File, Folder
 from ibs_tests.sim.model import IN_BIN, IN_PLACE, State, Violation
@@ -77,6 +77,7 @@ async def forget(world: World) -> None:
     if snapshot is None:
         return
     model, datastore = world.model, world.datastore
+    hold = world.quarantined
     before, snapshot.state = snapshot.state, State.FORGETTING
     snapshot.forgotten_at = trio.current_time()
     world.excuses.add("forget")
@@ -87,6 +88,7 @@ async def forget(world: World) -> None:
         snapshot.state = before if model.where(snapshot) == IN_PLACE else State.FORGETTING
         return
     world.alive()
+    world.check_hold(hold, "forgetting a snapshot")
     if snapshot.state is State.FORGETTING:  # else it has left the bin already
         snapshot.state = State.BINNED
     world.tell(f"forgotten {snapshot.name}")
@@ -130,9 +132,9 @@ async def undo(world: World) -> None:
 async def purge(world: World) -> None:
     """Remove a snapshot from the bin for good."""
     snapshot = pick_binned(world)
-    if snapshot is None:
+    if snapshot is None or len(world.model.places()[snapshot.manifest]) > 1:
         return
-    snapshot.state = State.PURGING
+    snapshot.state, hold = State.PURGING, world.quarantined
     world.excuses.add("forget")  # a collection that empties the bin may be faster
     try:
         await world.datastore.bin.purge(entry_of(world, snapshot))
@@ -141,6 +143,7 @@ async def purge(world: World) -> None:
         snapshot.state = State.BINNED if world.model.where(snapshot) == IN_BIN else State.FADING
         return
     world.alive()
+    world.check_hold(hold, "emptying the bin")
     snapshot.state = State.GONE
     world.tell(f"purged {snapshot.name}")
     world.count("purged")
@@ -261,6 +264,11 @@ ACTORS: dict[str, tuple[int, Actor]] = {
     "grace": (3, grace),
     "gc": (9, collect.collect),
     "gc undo": (4, collect.take_back),
+    "prune": (4, upkeep.prune_by_rule),
+    "quarantine": (3, upkeep.quarantine),
+    "namespace": (3, upkeep.namespace),
+    "move": (4, upkeep.move),
+    "reindex": (3, upkeep.reindex),
     "flip": (2, flip),
     "evict": (2, evict),
     "full disk": (2, fill_disk),

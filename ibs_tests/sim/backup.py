@@ -24,7 +24,7 @@ from ibs_tests.sim.model import NOWHERE, Promise, Snapshot, State, Violation
 from ibs_tests.sim.world import World
 
 OWNER, STRANGER = "alice@ibs", "mallory@ibs"
-GROUPS = ("host/web01", "host/web02", "vm/100", "vm/101", "ct/7", "host/safe")
+GROUPS = ("host/web01", "host/web02", "vm/100", "vm/101", "host/safe", "ns:a/host/web01", "ns:b/vm/100")
 ENCRYPTED_GROUP = "host/safe"
 ALIVE = (SessionState.OPEN, SessionState.COMMITTING)
 ARCHIVES = ("a.tree", "b.img", "c.tree")
@@ -54,9 +54,11 @@ class Client:
         """Open the session, and believe what the answer says is there."""
         world, model = self.world, self.world.model
         archives = self.rng.sample(ARCHIVES, self.rng.randint(1, 2))
+        name = SnapshotName.parse(self.group)
         request = SessionOpen(
             store="s1",
-            group=self.group,
+            group=str(name.group),
+            namespace=str(name.namespace),
             archives=archives,
             key_fingerprint=REGISTERED.fingerprint if self.encrypted else "",
             use_base=self.rng.random() < 0.85,
@@ -70,8 +72,11 @@ class Client:
         for each in owned:
             if each.readable and moment is not None and (SnapshotName.parse(each.name).time or moment) >= moment:
                 raise Violation("snapshot times grow", f"{self.session.opened.snapshot} is not after {each.name}")
-        session = self.session
-        self.promise = Promise(f"session {session.session_id[:6]}", lambda: session.state in ALIVE)
+        session, store = self.session, world.datastore.store
+        # A failed flush condemns what was received: nothing of it can be committed any more.
+        self.promise = Promise(
+            f"session {session.session_id[:6]}", lambda: session.state in ALIVE and store.status[0] == "online"
+        )
         self.content = {archive: [] for archive in archives}
         model.promises[self.promise] = None
         await self._believe()
@@ -232,7 +237,7 @@ class Client:
         request = self.request()
         snapshot = self.snapshot(request)
         model.asked(snapshot)
-        refused_already = world.taken_over
+        refused_already, hold = world.taken_over, world.quarantined
         bad_before = {name for name in snapshot.letters if model.chunk_file(name) is None and not model.received(name)}
         try:
             result = await self._ask(request)
@@ -244,6 +249,7 @@ class Client:
         except trio.Cancelled:
             world.alive()  # the server stops: it may have been finished or not
             raise
+        world.check_hold(hold, "a commit")
         self._believe_commit(snapshot, result, refused_already=refused_already, bad_before=bad_before)
 
     async def _ask(self, request: CommitRequest) -> CommitResult:
@@ -272,7 +278,8 @@ class Client:
     ) -> None:
         world = self.world
         world.alive()
-        snapshot.state = State.ACKNOWLEDGED
+        if snapshot.state is State.COMMITTING:  # else somebody has moved it on already
+            snapshot.state = State.ACKNOWLEDGED
         world.count("backup.committed")
         world.tell(f"committed {snapshot.name} ({len(snapshot.letters)} chunks, {result.new_chunks} new)")
         if refused_already:

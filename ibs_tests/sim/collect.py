@@ -23,6 +23,7 @@ async def collect(world: World) -> None:
 
 async def run(world: World, options: Options) -> bool:
     """True when nothing held it back."""
+    hold = world.quarantined
     world.emptying_bin += options.empty_bin
     world.no_grace += options.reclaim_now
     try:
@@ -43,6 +44,7 @@ async def run(world: World, options: Options) -> bool:
             world.emptying_bin -= options.empty_bin
             world.no_grace -= options.reclaim_now
     world.alive()
+    world.check_hold(hold, "a collection")
     world.count("gc done" if not options.dry_run else "gc dry run")
     world.tell(
         f"gc: {outcome.plan.chunks} of {outcome.plan.total_chunks} unreferenced, {outcome.retired.chunks} to trash,"

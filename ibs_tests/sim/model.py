@@ -72,6 +72,8 @@ class Snapshot:
     encrypted: bool
     state: State = State.COMMITTING
     forgotten_at: float = 0.0
+    by_server: bool = False
+    """Made by the server from another one; it may be made anew, the same to the byte, while one is in the bin."""
 
     @property
     def kept(self) -> bool:
@@ -164,7 +166,7 @@ class Model:
         for raw, snapshot in self.snapshots.items():
             found = places.get(raw, [])
             where = found[0][0] if found else NOWHERE
-            if len(found) > 1:
+            if len(found) > 1 and not snapshot.by_server:
                 raise Violation(
                     "a snapshot is in one place", f"{snapshot.name}: {[path for _, path, _ in found]} ({when})"
                 )

@@ -13,15 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from ibs.engine import references, storetime
+from ibs.engine import modes, moving, namespaces, prune, references, storetime
 from ibs.engine.gc import marker, trash
 from ibs.engine.session import commit as committing
 from ibs.engine.session import discard as discarding
 from ibs.engine.session import opening, pins
 from ibs.engine.session.pins import PinGate, PinSet, id_array
+from ibs.storage.local import LocalStore, durable, files, ownership, publish, reader, receive, recover
 from ibs.storage.local import barrier as barriers
-from ibs.storage.local import durable, files, ownership, publish, reader, receive, recover
 from ibs.storage.local import ledger as ledgers
+from ibs.storage.local.layout import snapshot_folder
+from ibs.storage.local.reindex import Reindexed, Reindexer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -304,3 +306,79 @@ def _by_the_wall(before: Any) -> Any:
 
 
 _replacing("grace is counted by the wall clock", (storetime, "advance", _by_the_wall), among=("clock jump", "grace"))
+
+
+# --- upkeep ---
+
+
+def _as_planned(before: Any) -> Any:
+    async def decided(context: Any, retention: Any, planned: Any) -> Any:
+        return planned
+
+    return decided
+
+
+_replacing(
+    "prune does what was planned, whatever happened since",
+    (prune, "_decided_anew", _as_planned),
+    among=("prune", "undo"),
+)
+
+
+def _anything_goes(before: Any) -> Any:
+    return lambda self, use: None
+
+
+_replacing(
+    "a quarantine forbids nothing",
+    (modes.Modes, "require", _anything_goes),
+    among=("quarantine", "gc", "prune"),
+)
+
+
+def _not_noted(before: Any) -> Any:
+    return lambda self, record: None
+
+
+_replacing("a quarantine is not noted", (LocalStore, "write_mode", _not_noted), among=("quarantine",))
+
+
+def _removed_at_once(before: Any) -> Any:
+    async def remove(self: Any, namespace: Any, by: str, *, recursive: bool = False) -> Any:
+        below, names = self._within(namespace)
+        for name in names:
+            self._context.store.snapshots.remove(snapshot_folder(name))
+        return namespaces.Removed(list(reversed(below)), names)
+
+    return remove
+
+
+_replacing(
+    "a namespace takes its snapshots with it",
+    (namespaces.Namespaces, "remove", _removed_at_once),
+    among=("namespace",),
+)
+
+
+def _no_source_left(before: Any) -> Any:
+    def issue(context: Any, stored: Any, target: Any, previous: str) -> Any:
+        made = before(context, stored, target, previous)
+        context.store.snapshots.remove(snapshot_folder(stored.name))
+        return made
+
+    return issue
+
+
+_replacing("a move leaves nothing in the bin", (moving, "_issue", _no_source_left), among=("move",))
+
+
+def _all_bad(before: Any) -> Any:
+    def settle(self: Any, address: Any, row: Any, size: int, *, bad: bool) -> Any:
+        with self.held.shards.holding([address.id]):
+            self.reader.put_aside(address)
+        return Reindexed(bad=1)
+
+    return settle
+
+
+_replacing("reindexing calls bad what it does not know", (Reindexer, "_settle", _all_bad), among=("reindex",))

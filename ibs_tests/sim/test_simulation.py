@@ -21,6 +21,7 @@ MUST_HAPPEN = (
     *(f"backup.{end}" for end in ("committed", "resumed", "aborted", "left alone")),
     *("restored", "restore met a bad chunk", "forgotten", "cleanup chunks", "stranger refused", "thread switches"),
     *("verified OK", "verified CORRUPT"),
+    *("pruned", "moved", "namespace removed", "binned by upkeep", "quarantined", "reindexed"),
 )
 
 

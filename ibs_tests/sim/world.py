@@ -19,10 +19,12 @@ from blake3 import blake3
 
 from ibs.core import limits
 from ibs.core.events import Event
+from ibs.engine import holding
 from ibs.engine.context import StoreContext
 from ibs.engine.datastore import Datastore
 from ibs.engine.folders import SnapshotFolders
 from ibs.engine.gc.plan import Options
+from ibs.engine.modes import Modes
 from ibs.errors import IbsError
 from ibs.runtime.clock import START
 from ibs.storage.local import LocalStore
@@ -30,7 +32,7 @@ from ibs.storage.local import Options as StoreOptions
 from ibs_tests.sim.alphabet import find_key
 from ibs_tests.sim.disk import File, Folder, Node
 from ibs_tests.sim.machine import MOUNT, Killed, Machine
-from ibs_tests.sim.model import IN_BIN, Model, State, Violation
+from ibs_tests.sim.model import IN_BIN, IN_PLACE, Model, Snapshot, State, Violation
 from ibs_tests.sim.mutants import Mutant
 from ibs_tests.sim.threads import Stuck
 
@@ -70,6 +72,7 @@ KILL_POINTS = [
     "revive.row",
     "reclaim.row",
     "reclaim.file",
+    "reindex.row",
 ]
 
 
@@ -102,6 +105,11 @@ class World:
         self.jumps = 0
         self.confirmed = 0
         self.emptying_bin = self.no_grace = 0
+        self.quarantined = self.holds = 0
+        """The number of the quarantine that is in force, with all it forbids ended; 0 while there is none."""
+        self.noted = False
+        self.mode_lock = trio.Lock()
+        self.made_by_server: list[Snapshot] = []
         self.retired_at: dict[File, float] = {}
         self.weights: dict[str, int] = {}
         self.letters = self.rng.choice((4, 8, 24))
@@ -125,6 +133,15 @@ class World:
 
     def count(self, what: str, number: int = 1) -> None:
         self.outcome.counts[what] += number
+
+    def in_place(self, group: str) -> list[Snapshot]:
+        """The group's snapshots that are in their place on the disk, whatever is thought of them."""
+        places = self.model.places()
+        return [
+            one
+            for raw, one in self.model.snapshots.items()
+            if one.group == group and raw in places and places[raw][0][0] == IN_PLACE
+        ]
 
     # --- the disk's watchers ---
 
@@ -156,6 +173,8 @@ class World:
         snapshot = self.model.snapshots.get(raw)
         if snapshot is None or snapshot.state is State.PURGING or not snapshot.kept:
             return
+        if snapshot.by_server and len(self.model.places()[raw]) > 1:
+            return  # another, the same to the byte, stays
         if self.model.where(snapshot) != IN_BIN:
             raise Violation("nothing acknowledged is lost", f"the manifest of {snapshot.name} ({snapshot.state}) goes")
         passed = trio.current_time() - snapshot.forgotten_at
@@ -172,11 +191,18 @@ class World:
             self.model.check_put_aside(new.removesuffix(".bad"), node)
         elif len(new) >= 64 and source is not target and self._is_prefix(source, old):
             self.model.check_unlink(old, node)
+            if self.quarantined:
+                raise Violation("a quarantined store keeps everything", f"chunk {old[:16]} goes to trash")
             self.retired_at[node] = trio.current_time()
             self.count("chunks retired")
         elif node in self.retired_at and self._is_prefix(target, new):
             del self.retired_at[node]
             self.count("chunks revived")
+
+    def check_hold(self, before: int, what: str) -> None:
+        """`what` was done, and began while the quarantine `before` was in force; 0 for none."""
+        if before and before == self.quarantined:
+            raise Violation("a quarantined store keeps everything", f"{what} was let through")
 
     # --- running ---
 
@@ -251,7 +277,7 @@ class World:
             self.model.check_final()
         self.machine.disk.reads_fail = self.machine.disk.flush_fails = 0
         self.excuses.clear()
-        self.emptying_bin = self.no_grace = 0
+        self.emptying_bin = self.no_grace = self.quarantined = 0
         self.excuses |= {"spoiled"} if self.model.ever_spoiled else set()
         if self.rng.random() < 0.5:
             self.machine.disk.foreign = 0
@@ -326,6 +352,7 @@ class World:
             "RefusedError": {"spoiled"},
             "ConflictError": {"closing", "undone"},
             "FormatError": {"forget"},
+            "Quarantined": {"quarantine"},
         }.get(kind, set())
         if "*" not in reasons and not reasons & self.excuses:
             raise Violation("nothing fails without a reason", f"{what}: {kind}: {error.message}") from error
@@ -349,6 +376,8 @@ class World:
 
     async def open(self) -> None:
         """A new process opens the store."""
+        from ibs_tests.sim.upkeep import watch_publishing  # noqa: PLC0415 - it knows the world
+
         options = StoreOptions(
             hook=self.machine.hook,
             boot_id=f"boot-{self.machine.boots}",
@@ -356,8 +385,13 @@ class World:
             flush=self.machine.os.syncfs,
             takeover=self._takeover,
         )
+        self.mode_lock = trio.Lock()
+        held = await self.machine.threads.disk(holding.peek, MOUNT, UUID, "s1", "")
+        if self.noted and held.quarantine is None:
+            raise Violation("a quarantine outlives its process", "it was noted, and is gone")
         store = await self.machine.threads.disk(self._open_store, options)
         self._takeover = False
+        watch_publishing(self, store)
         context = StoreContext(
             name="s1",
             uuid=UUID,
@@ -370,7 +404,10 @@ class World:
             keys=find_key,
             publish=self.events.append,
             signing_seed=SEED,
+            modes=Modes("s1", held),
         )
+        if held.quarantine is not None:
+            self.excuses.add("quarantine")
         self.datastore = Datastore(context)
         await self.datastore.recover()
         self.tell(f"opened: {store.recovered}")
@@ -393,8 +430,10 @@ class World:
         """Everything comes to rest: a last process cleans up, and nothing is left that nobody needs."""
         self.machine.disk.foreign = 0
         from ibs_tests.sim.collect import run as collect  # noqa: PLC0415 - it knows the world
+        from ibs_tests.sim.upkeep import release  # noqa: PLC0415 - it knows the world
 
         await self.open()
+        await release(self)
         await self.datastore.cleanup()
         empty_bin = self.rng.random() < 0.5
         options = Options(reclaim_now=True, empty_bin=empty_bin, share_percent=100, accept_missing=True)

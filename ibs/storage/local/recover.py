@@ -221,7 +221,15 @@ class Recovery:
             for name in files.folders(area):
                 with files.opened([name], dir_fd=area) as fd:
                     _remove_temporary(fd)
+        self._sweep_trash()
         return self._sweep_bin() + self._sweep_snapshots(folders.snapshots, limits.NAMESPACE_DEPTH_MAX + 2)
+
+    def _sweep_trash(self) -> None:
+        """Half-written records; a folder that holds one would never be empty, and stay."""
+        with contextlib.suppress(FileNotFoundError), files.opened([TRASH], dir_fd=self.held.folders.chunks) as trash:
+            for epoch in files.folders(trash):
+                with files.opened([epoch], dir_fd=trash) as fd:
+                    _remove_temporary(fd)
 
     def _sweep_bin(self) -> int:
         """Entries that were half removed."""

@@ -9,6 +9,7 @@ import pytest
 import trio
 import trio.testing
 
+from ibs.engine import holding
 from ibs.engine.modes import Mode, Use
 from ibs.errors import ConflictError, DatastoreOffline, Quarantined, SessionLost, UnderMaintenance, UsageError
 from ibs.wire.reader import ReaderClose, ReaderOpen
@@ -46,6 +47,26 @@ async def test_quarantine_interrupts_backups_which_go_on_after_the_release(world
     assert again.session.opened.resumed_chunks == 2
     kinds = [event.kind for event in world.events]
     assert kinds.index("datastore.quarantined") < kinds.index("datastore.released")
+
+
+async def test_a_quarantine_whose_asker_hangs_up_ends_the_backups_all_the_same(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datastores = await world.start()
+    await datastores.create("s1", str(world.path / "s1"))
+    writer = await start(await datastores.get("s1"))
+    tighten = holding.tighten
+
+    async def hung_up(*given: Any) -> str:
+        asker.cancel()
+        return await tighten(*given)
+
+    monkeypatch.setattr(holding, "tighten", hung_up)
+    with trio.CancelScope() as asker:
+        await datastores.quarantine("s1", WHO, "a disk lies")
+    with pytest.raises(SessionLost, match="a disk lies"):
+        await writer.send(b"one")
+    assert [event.kind for event in world.events].count("datastore.quarantined") == 1
 
 
 async def test_a_quarantine_outlives_the_server_and_its_state(world: World) -> None:

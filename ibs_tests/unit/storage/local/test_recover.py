@@ -240,3 +240,18 @@ def test_an_index_that_is_not_the_one_in_the_folder_is_refused(box: StoreBox, mo
     monkeypatch.setattr(recover, "ChunkDb", lambda _path: real(str(other.path / ".ibs" / "chunks.db")))
     with pytest.raises(DatastoreOffline, match="its file system is gone"):
         box.open()
+
+
+def test_a_record_of_trash_that_was_half_written_does_not_keep_its_folder(box: StoreBox) -> None:
+    store = box.open()
+    blob = make_blob(1)
+    store.put(*blob)
+    store.barrier()
+    epoch = store.raise_epoch()
+    store.retire([blob[0]], epoch, since=1)
+    litter = box.path / "chunks" / "trash" / str(epoch) / ".tmp-1-about.json"
+    litter.touch()
+    store = box.reopen(store)
+    assert not litter.exists()
+    assert store.reclaim(epoch, limit=None).freed_chunks == 1
+    assert not litter.parent.exists()
