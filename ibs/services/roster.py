@@ -28,6 +28,7 @@ from ibs.services.api import Api, Bound, ServeApi
 from ibs.services.backupjob import backup_job
 from ibs.services.gc import Expire, Gc, Housekeep
 from ibs.services.hosts import Hosts
+from ibs.services.hosts_local import with_hooks
 from ibs.services.notify import Notify
 from ibs.services.plans import RunPlans, StorePlans
 from ibs.services.scheduler import Job, Scheduler
@@ -118,7 +119,7 @@ def _worker(parts: Parts, known: KnownSnapshots) -> Factory:
     node, datastores = parts.settings.node, parts.datastores
     work = backup_job(datastores, pool=parts.pool, clock=parts.clock, node=node, note_commit=known.note_commit)
     if parts.hosts is not None:
-        parts.hosts.serve_locally(work)
+        parts.hosts.serve_locally(with_hooks(work, parts.pool, node))
         work = parts.hosts.run
     return lambda seat: Worker(seat, queue, parts.tasks, node=node, check_store=datastores.get, run_backup=work)
 

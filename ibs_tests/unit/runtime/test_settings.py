@@ -62,6 +62,7 @@ def test_logs_may_go_to_stderr(tmp_path: Path) -> None:
     [
         ("listn = 'x'", "listn"),
         ("worker_slots = 0", "worker_slots 0 is out of range"),
+        ("agent_grace_seconds = 1", "agent_grace_seconds 1 is out of range"),
         ("worker_slots = 'four'", "worker_slots"),
         ("log_level = 'loud'", "log_level 'loud' is not known"),
         ("listen = 'nowhere'", "listen address 'nowhere' is not valid"),

@@ -30,10 +30,18 @@ def test_run_sends_everything(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     api = install(monkeypatch, tmp_path)
     api.answers["POST", "/backups"] = TaskStarted(upid="U")
     options = ("--store", "main", "--path", "/etc", "--exclude", "*.tmp", "--backup-id", "me", "--detach")
-    options = (*options, "--reread", "--reread-every", "7")
+    options = (*options, "--reread", "--reread-every", "7", "--host", "web01", "--pre-hook", "a", "--post-hook", "b")
     assert invoke(root, "backup", "run", *options).output.strip() == "U"
     wanted = BackupRun(
-        store="main", sources=["etc.tree:/etc"], backup_id="me", exclude=["*.tmp"], reread=True, reread_every=7
+        store="main",
+        sources=["etc.tree:/etc"],
+        backup_id="me",
+        exclude=["*.tmp"],
+        reread=True,
+        reread_every=7,
+        host="web01",
+        pre_hook="a",
+        post_hook="b",
     )
     assert api.asked[0][2] == wanted
     assert invoke(root, "backup", "run", "--store", "main", "--path", "bad.zip:/etc").exit_code == 2
