@@ -359,6 +359,7 @@ def _metrics(base: _Base, supervisor: Supervisor, stalls: StallDetector, worker:
         started=base.clock.now(),
         certificate_expires=base.certificate.expires,
         clock=base.clock,
+        pool=base.pool,
         bus=base.bus,
         datastores=base.datastores,
         tasks=base.tasks,

@@ -23,6 +23,7 @@ from ibs.engine.datastores import Datastores
 from ibs.engine.tasks import TaskRegistry
 from ibs.errors import IbsError
 from ibs.ports.clock import Clock
+from ibs.ports.pool import Pool
 from ibs.runtime.bus import Bus
 from ibs.runtime.mailbox import Handle
 from ibs.runtime.stall import StallDetector
@@ -45,6 +46,7 @@ class Sources:
     started: datetime
     certificate_expires: datetime
     clock: Clock
+    pool: Pool
     bus: Bus[Event]
     datastores: Datastores
     tasks: TaskRegistry
@@ -102,12 +104,13 @@ class Metrics:
 
     async def text(self) -> bytes:
         """The exposition format of Prometheus, version 0.0.4."""
-        return exposition(await self.families())
+        # In a thread: with thousands of groups it takes longer than the loop may be held up.
+        return await self._sources.pool.disk(exposition, await self.families())
 
     async def lines(self) -> bytes:
         """The same as lines of the InfluxDB line protocol, all of one moment, for targets that are sent figures."""
         now = self._sources.clock.now_ns()
-        return influx_lines(await self.families(), self._sources.node, now)
+        return await self._sources.pool.disk(influx_lines, await self.families(), self._sources.node, now)
 
     async def _worker(self) -> WorkerView | None:
         try:

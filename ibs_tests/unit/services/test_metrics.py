@@ -35,6 +35,7 @@ async def collecting(house: House, **changes: Any) -> AsyncIterator[Metrics]:
         "started": house.clock.now(),
         "certificate_expires": datetime(2036, 1, 1, tzinfo=UTC),
         "clock": house.clock,
+        "pool": house.pool,
         "bus": house.bus,
         "datastores": house.datastores,
         "tasks": house.tasks,
