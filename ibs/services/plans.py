@@ -8,6 +8,7 @@ start when it is due (quarantine, a full queue, another run) is left for the nex
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ from ibs.core.names import Namespace, format_time
 from ibs.engine.datastore import Datastore
 from ibs.engine.datastores import Datastores
 from ibs.engine.schedules import GC, NEVER, PRUNE, VERIFY, Schedule
-from ibs.errors import BusyError, IbsError
+from ibs.errors import BusyError, IbsError, UsageError
 from ibs.log import get_logger
 from ibs.ports.clock import Clock
 from ibs.runtime.mailbox import Handle, Message
@@ -92,17 +93,22 @@ class StorePlans:
     async def list(self, sees: Callable[[str], bool], store: str = "", kind: str = "") -> Sequence[ScheduleView]:
         """Of one datastore, or of all that are online and `sees` lets through.
 
-        Raises FormatError; NotFoundError and DatastoreOffline for the one.
+        Raises NotFoundError, DatastoreOffline and FormatError for the one.
         """
-        found = [await self._datastores.get(store)] if store else self._datastores.opened()
         await self._recall()
-        return [
-            self._view(datastore, one)
-            for datastore in found
-            if sees(datastore.name)
-            for one in await datastore.schedules.all()
-            if kind in ("", one.kind)
-        ]
+        if store:
+            return await self._views(await self._datastores.get(store), kind)
+        rows: list[ScheduleView] = []
+        for datastore in self._datastores.opened():
+            if sees(datastore.name):
+                try:
+                    rows += await self._views(datastore, kind)
+                except IbsError as error:  # one damaged record hides its own rows only
+                    _log.error("schedules cannot be listed", datastore=datastore.name, reason=error.message)
+        return rows
+
+    async def _views(self, datastore: Datastore, kind: str) -> Sequence[ScheduleView]:
+        return [self._view(datastore, one) for one in await datastore.schedules.all() if kind in ("", one.kind)]
 
     async def set(self, store: str, auth_id: str, request: ScheduleSet) -> ScheduleView:
         """Raises UsageError for a time or bound that cannot be; NotFoundError, DatastoreOffline, DatastoreReadOnly."""
@@ -155,10 +161,15 @@ class StorePlans:
         await self._recall()
         for datastore in self._datastores.opened():
             try:
-                for one in await datastore.schedules.all():
-                    await self._look_at(datastore, one)
+                every = await datastore.schedules.all()
             except IbsError as error:
                 _log.error("schedules were left out", datastore=datastore.name, reason=error.message)
+                continue
+            for one in every:
+                try:
+                    await self._look_at(datastore, one)
+                except UsageError as error:  # a store that was adopted may say anything
+                    _log.error("a schedule was left out", job=_job(datastore, one), reason=error.message)
 
     async def _look_at(self, datastore: Datastore, one: Schedule) -> None:
         job, now = _job(datastore, one), self._clock.now()
@@ -218,7 +229,8 @@ class StorePlans:
             times = self._first(job, one, self._clock.now()) or _Times(one.when, None, None)
         due = times.next
         if due is None and one.on:
-            due = next_run(one.when, self._clock.now())
+            with contextlib.suppress(UsageError):  # then it never comes
+                due = next_run(one.when, self._clock.now())
         return ScheduleView(
             store=datastore.name,
             kind=one.kind,

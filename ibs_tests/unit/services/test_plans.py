@@ -10,7 +10,7 @@ import pytest
 from ibs.core.modes import ModeRecord, Quarantine
 from ibs.engine.datastore import Datastore
 from ibs.engine.schedules import Schedule
-from ibs.errors import BusyError, NotFoundError, UsageError
+from ibs.errors import BusyError, FormatError, NotFoundError, UsageError
 from ibs.runtime.clock import START, ManualClock
 from ibs.services.plans import StorePlans
 from ibs.services.roster import CatalogMemory
@@ -144,8 +144,29 @@ async def test_what_cannot_start_waits_for_its_next_time_and_hurts_nobody(house:
     await plans.run_due()
     assert hands.started() == [("StartGc", "s2")]
     assert "s1" not in await plans.of_verification()
+    assert {row.store for row in await plans.list(everything)} == {"s2"}
+    with pytest.raises(FormatError):
+        await plans.list(everything, "s1")
     second.context.modes.set(ModeRecord(quarantine=Quarantine(reason="rot", since="", by="")))
     assert {row.store for row in await plans.list(lambda store: store == "s2", kind="gc")} == {"s2"}
+
+
+async def test_a_time_that_never_comes_hides_nothing_else(house: House) -> None:
+    datastore = await house.make_store()
+    await datastore.schedules.set(Schedule(kind="verify", when="someday"), "whoever had the store before")
+    clock, hands = ManualClock(), Hands()
+    plans = plans_of(house, clock, hands)
+    await plans.run_due()
+    clock.advance(DAY)
+    await plans.run_due()
+    assert hands.started() == [("StartGc", "s1")]
+    assert [(row.kind, row.next != "") for row in await plans.list(everything)] == [
+        ("verify", False),
+        ("gc", True),
+        ("prune", True),
+    ]
+    (row,) = (await plans.of_verification())["s1"]
+    assert row.next == ""
 
 
 async def test_a_clock_that_was_set_back_does_not_stop_it(house: House) -> None:
