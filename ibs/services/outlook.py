@@ -60,7 +60,7 @@ class Situation:
         if not mine_too:
             return "no verification ran in time: no schedule"
         one = mine_too[0]
-        return f"no verification ran in time: scheduled for {one.when}, the next is {one.next or "never"}"
+        return f"no verification ran in time: scheduled for {one.when}, the next is {one.next or 'never'}"
 
     def rate(self, store: str) -> float:
         """Bytes a second of the newest finished run of the store that read enough to tell; 0 when there is none."""
