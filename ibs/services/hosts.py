@@ -185,7 +185,11 @@ class Hosts:
         finally:
             link.leave(turn, gone=gone)
         return AgentOrders(
-            start=orders.start, stop=orders.stop, hold_seconds=self.hold_seconds, grace_seconds=self.grace_seconds
+            start=orders.start,
+            stop=orders.stop,
+            again=orders.again,
+            hold_seconds=self.hold_seconds,
+            grace_seconds=self.grace_seconds,
         )
 
     async def attach(self, desk: Attaching, auth_id: str, upid: str, request: SessionOpen) -> SessionOpened:
@@ -201,7 +205,8 @@ class Hosts:
             if one.session is not None:
                 await one.session.stop("the agent has connected again")
             one = self._assignment(link, upid)  # that session may have been committed meanwhile
-            one.session = await desk.attach(one.task, one.run.store, auth_id, request, partial(_ended, one))
+            one.session = await desk.attach(one.task, one.run.store, auth_id, request, partial(_ended, link, one))
+            one.lost = False
             if link.given.get(upid) is not one:
                 await one.session.interrupt(_STOPPED, status="CANCELLED")
                 raise _not_given(upid)
@@ -381,8 +386,11 @@ class Hosts:
             raise ConflictError(f"{name} is the server itself", hint="it is always there, and changed by its settings")
 
 
-def _ended(one: Assignment, status: str, message: str) -> None:
+def _ended(link: Link, one: Assignment, status: str, message: str) -> None:
     """A write session of the task has ended. The task ends only with a snapshot, or by what the agent says."""
+    if status == TaskState.FAILED:  # by the server, for silence or a quarantine; an agent gives up with CANCELLED
+        one.lost = True
+        link.wake()
     if status in (TaskState.OK, TaskState.WARNING):
         one.committed = message
         one.warned = status == TaskState.WARNING

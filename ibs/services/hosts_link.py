@@ -25,7 +25,10 @@ from ibs.wire.system import BackupRun
 
 @dataclass(eq=False)
 class Assignment:
-    """A task given to an agent. `committed` is the snapshot's name once there is one, `end` what the agent said."""
+    """A task given to an agent. `committed` is the snapshot's name once there is one, `end` what the agent said.
+
+    `lost`: the server ended its session, which the agent may not have heard: its connections may be dead.
+    """
 
     task: Task
     run: BackupRun
@@ -35,6 +38,7 @@ class Assignment:
     end: AgentEnd | None = None
     losses: int = 0
     begun: bool = False
+    lost: bool = False
     attaching: trio.Lock = field(default_factory=trio.Lock)
     changed: trio.Event = field(default_factory=trio.Event)
 
@@ -120,7 +124,7 @@ class Link:
         with trio.move_on_after(self.hold):
             while turn == self._turn and not stopping.is_set():
                 orders = self.now(running)
-                if orders.start or orders.stop:
+                if orders.start or orders.stop or orders.again:
                     return orders
                 await self._changed.wait()
         return self.now(running) if turn == self._turn else AgentOrders()
@@ -146,7 +150,8 @@ class Link:
             AgentRun(upid=upid, run=one.run) for upid, one in self.given.items() if upid not in running and not one.over
         ]
         stop = [upid for upid in running if upid not in self.given]
-        return AgentOrders(start=start[: limits.AGENT_RUNS_MAX], stop=stop)
+        again = [upid for upid in running if upid in self.given and self.given[upid].lost and not self.given[upid].over]
+        return AgentOrders(start=start[: limits.AGENT_RUNS_MAX], stop=stop, again=again)
 
     def _compare(self, running: list[str]) -> None:
         """What an agent had begun and has no more, without having said how it ended, is lost and begins again."""

@@ -91,13 +91,16 @@ class AgentRun(Wire, frozen=True, kw_only=True):
 
 
 class AgentOrders(Wire, frozen=True, kw_only=True):
-    """What to begin and what to stop. Orders are repeated until a poll shows that they were followed.
+    """What to begin, what to stop, and what to begin `again` because its session has ended at the server.
+
+    Orders are repeated until a poll shows that they were followed.
 
     The server answers a poll within `hold_seconds`, and gives a silent agent's tasks up after `grace_seconds`.
     """
 
     start: list[AgentRun] = []
     stop: list[str] = []
+    again: list[str] = []
     hold_seconds: Seconds = 0.0
     grace_seconds: Seconds = 0.0
 

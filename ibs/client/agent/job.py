@@ -58,6 +58,7 @@ class Job:
         self._clock = clock
         self._entropy = entropy
         self._scope = trio.CancelScope()
+        self._began = clock.monotonic()
         self.stopping = False
         self._attempt = trio.CancelScope()
 
@@ -67,8 +68,9 @@ class Job:
         self._scope.cancel()
 
     def begin_again(self) -> None:
-        """Its connections are most likely dead, although nobody said so: make new ones."""
-        self._attempt.cancel()
+        """Its connections are most likely dead, although nobody said so: make new ones, unless they are new."""
+        if self._clock.monotonic() - self._began >= limits.AGENT_GAP_SECONDS:
+            self._attempt.cancel()
 
     async def run(self) -> None:
         """Do it, and tell the server how it ended. Raises nothing of ours.
@@ -136,6 +138,7 @@ class Job:
         """The backup, tried again for as long as the line is to blame and the task is this agent's."""
         pauses = self._pauses()
         while True:
+            self._began = self._clock.monotonic()
             with trio.CancelScope() as self._attempt:
                 try:
                     async with HttpBackupTransport(self._api, task=self.upid) as transport:

@@ -122,7 +122,7 @@ class Agent:
             self._lost(error)
             return False
         self._heard(orders)
-        if not self._follow(orders, nursery) and (orders.start or orders.stop):
+        if not self._follow(orders, nursery) and (orders.start or orders.stop or orders.again):
             await self._clock.sleep(1)  # nothing that could be followed now: the next answer would come at once
         return True
 
@@ -152,6 +152,9 @@ class Agent:
                 new = True
                 _log.info("the server stops a task", task=upid)
                 self._jobs[upid].stop()
+        for upid in orders.again:
+            if upid in self._jobs:
+                self._jobs[upid].begin_again()
         for order in orders.start:
             if order.upid in self._jobs or len(self._jobs) >= limits.AGENT_RUNS_MAX:
                 continue

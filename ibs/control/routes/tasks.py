@@ -95,10 +95,12 @@ async def worker_status(call: Call) -> WorkerView:
 
 @routes.route("POST", "/backups", access=needs(Privilege.SYSTEM_MODIFY, "/system"), body=BackupRun, answer=TaskStarted)
 async def backup_run(call: Call) -> TaskStarted:
-    """Back up the server's own files in a worker slot."""
+    """Back up files of the server itself or of a host, in a worker slot."""
     request: BackupRun = call.body
     path = datastore_path(request.store, request.namespace)
     call.context.access.require(call.principal, Privilege.DATASTORE_BACKUP, path)
+    if request.host:
+        call.context.hosts.get(request.host)
     return TaskStarted(upid=await call.context.start_backup(call.principal.auth_id, request))
 
 

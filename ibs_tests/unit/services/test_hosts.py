@@ -196,6 +196,24 @@ async def test_an_agent_that_comes_back_in_time_goes_on(bench: Bench, autojump_c
     assert any("was started anew" in line for line in await bench.house.log(task.upid))
 
 
+async def test_an_agent_hears_that_its_session_has_ended(bench: Bench, autojump_clock: MockClock) -> None:
+    agent = await bench.join()
+    await agent.poll()
+    task = await bench.start()
+    await agent.poll()
+    writer = await agent.attach(task.upid)
+    assert (await agent.poll(task.upid)).again == []
+    await writer.session.interrupt("no sign of the client for 120 seconds")
+    assert (await agent.poll(task.upid)).again == [task.upid]
+    writer = await agent.attach(task.upid)
+    assert (await agent.poll(task.upid)).again == []
+    await writer.session.abort("given up by the client")
+    assert (await agent.poll(task.upid)).again == []  # it knows
+    agent.end(task.upid, "FAILED", message="no")
+    await trio.testing.wait_all_tasks_blocked()
+    assert await bench.state(task) == ("FAILED", "no")
+
+
 async def test_stop_reaches_the_host_and_ends_the_session(bench: Bench, autojump_clock: MockClock) -> None:
     agent = await bench.join()
     await agent.poll()

@@ -98,6 +98,9 @@ async def test_a_line_held_for_dead_is_made_anew(
     nursery.start_soon(one.run)
     await trio.sleep(5)
     assert server.bodies(END) == []
+    one.begin_again()  # its connections are new
+    await trio.sleep(5)
+    assert server.bodies(END) == []
     one.begin_again()
     await trio.sleep(5)
     assert len(server.bodies(END)) == 1

@@ -15,7 +15,7 @@ from trio.testing import MockClock
 from ibs.client.agent.identity import AgentStatus
 from ibs.client.agent.loop import Agent
 from ibs.client.agent.policy import Policy
-from ibs.errors import ConflictError, NotAuthenticated, RefusedError, UnavailableError
+from ibs.errors import ConflictError, NotAuthenticated, Quarantined, RefusedError, UnavailableError
 from ibs.runtime.clock import LoopClock
 from ibs.runtime.pool import InlinePool
 from ibs.wire.hosts import AgentOrders, AgentRun
@@ -23,16 +23,19 @@ from ibs.wire.system import BackupRun
 from ibs_tests.unit.client.agent.conftest import ME, FakeServer
 
 POLL = "/agent/poll"
+SESSIONS = "/agent/tasks/U1/sessions"
 RUN = AgentRun(upid="U1", run=BackupRun(store="main", sources=["etc.tree:/etc"], backup_id="web01"))
 NOTHING = AgentOrders(hold_seconds=20, grace_seconds=60)
 
 
-def agent_of(server: FakeServer, show: Callable[[AgentStatus], None] = lambda _said: None) -> Agent:
+def agent_of(
+    server: FakeServer, show: Callable[[AgentStatus], None] = lambda _said: None, *, allow_all: bool = False
+) -> Agent:
     return Agent(
         ME,
         server.client(),
         server.client(),
-        lambda: Policy(Path("/nowhere")),
+        lambda: Policy(Path("/nowhere"), allow_all=allow_all),
         pool=InlinePool(),
         clock=LoopClock(),
         show=show,
@@ -110,12 +113,40 @@ async def test_a_line_that_swallows_everything_is_noticed(autojump_clock: MockCl
         return NOTHING
 
     server.answers[POLL] = swallowed
-    await trio.sleep(20 + 29)
+    await trio.sleep(20 + 28)
     assert said[-1].state == "connected"
     await trio.sleep(3)
     assert said[-1].state == "trying"
     assert "no answer from b:8007 in 30 seconds" in said[-1].last_error
     hole.set()
+
+
+async def test_a_session_that_ended_at_the_server_is_opened_anew(
+    autojump_clock: MockClock, nursery: trio.Nursery, tmp_path: Path
+) -> None:
+    """The connections of the backup are dead and nobody said so; the poll still gets through."""
+    server = FakeServer()
+    order = AgentRun(upid="U1", run=BackupRun(store="main", sources=[f"a.tree:{tmp_path}"], backup_id="w"))
+    again = AgentOrders(again=["U1"], hold_seconds=20)
+
+    async def polled(body: Any) -> AgentOrders:
+        if len(server.bodies(POLL)) == 1:
+            return AgentOrders(start=[order], hold_seconds=20)
+        if trio.current_time() > 15 and len(server.bodies(SESSIONS)) == 1:
+            return again
+        await trio.sleep(20)
+        return NOTHING
+
+    async def opened(_body: Any) -> Any:
+        if len(server.bodies(SESSIONS)) == 1:
+            await trio.sleep_forever()
+        return Quarantined("main", "", "new backups")
+
+    server.answers |= {POLL: polled, SESSIONS: opened}
+    nursery.start_soon(agent_of(server, allow_all=True).run)
+    await trio.sleep(60)
+    assert len(server.bodies(SESSIONS)) == 2
+    assert len(server.bodies("/agent/tasks/U1/end")) == 1
 
 
 @pytest.mark.parametrize(
