@@ -434,7 +434,10 @@ class World:
 
         await self.open()
         await release(self)
-        await self.datastore.cleanup()
+        try:
+            await self.datastore.cleanup()
+        except IbsError as error:
+            self.refused("cleanup", error)
         empty_bin = self.rng.random() < 0.5
         options = Options(reclaim_now=True, empty_bin=empty_bin, share_percent=100, accept_missing=True)
         if not await collect(self, options):
