@@ -312,11 +312,14 @@ class NoSpace(FailedError):
     http_status = 507
 
     def __init__(self, where: str, exhausted: str) -> None:
-        """`exhausted` is one of `bytes`, `inodes`, `quota`."""
+        """`where` is `datastore NAME`, or a folder; `exhausted` is one of `bytes`, `inodes`, `quota`."""
+        cure = "raise it, or free some" if exhausted == "quota" else "free some"
+        store = where.removeprefix("datastore ")
+        if store != where:
+            cure = f"see ironcore-backup datastore stats {store}; {cure}, or run ironcore-backup gc start {store}"
         super().__init__(
             f"no space: {where} has no free {exhausted}",
-            hint=f"see ironcore-backup datastore stats STORE; {'raise it, ' if exhausted == 'quota' else ''}free some, "
-            "or run ironcore-backup gc start STORE",
+            hint=cure,
             where=where,
             exhausted=exhausted,
         )

@@ -106,3 +106,11 @@ def test_a_given_hint_wins_over_the_default() -> None:
     assert errors.NotAuthenticated("no token").hint == errors.NotAuthenticated.default_hint
     assert errors.NotAuthenticated("no token", hint="set IBS_TOKEN").hint == "set IBS_TOKEN"
     assert IbsError("x", rows=3).details == {"rows": 3}
+
+
+def test_no_space_says_what_to_do_where() -> None:
+    assert errors.NoSpace("datastore main", "inodes").hint == (
+        "see ironcore-backup datastore stats main; free some, or run ironcore-backup gc start main"
+    )
+    assert "raise it, or free some" in errors.NoSpace("datastore main", "quota").hint
+    assert errors.NoSpace("/var/lib/ironcore-backup", "bytes").hint == "free some"
