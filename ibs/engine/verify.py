@@ -37,7 +37,7 @@ from ibs.errors import (
     NotFoundError,
     SignatureInvalid,
 )
-from ibs.ports.chunkstore import PLAIN_DOMAIN, Address
+from ibs.ports.chunkstore import PLAIN_DOMAIN, Address, ChunkState
 from ibs.storage.local import Checked
 from ibs.wire.datastore import VerifyReport
 from ibs.wire.reader import ReaderClose, ReaderOpen
@@ -329,8 +329,11 @@ class _SnapshotCheck:
         findings, run, pool = self.findings, self._run, self._context.pool
         findings.unproven += len(ids) if domain != PLAIN_DOMAIN else 0
         unread: list[Address] = []
-        for address in (Address(domain, each.tobytes()) for each in ids):
-            if address in run.bad:
+        addresses = [Address(domain, each.tobytes()) for each in ids]
+        known_bad = [address for address in addresses if address in run.bad]
+        bad = await pool.disk(self._still_bad, known_bad) if known_bad else frozenset()
+        for address in addresses:
+            if address in bad:
                 self._fail(run.bad[address], address, f"{run.bad[address]} chunk {address.id.hex()}")
                 findings.done += 1
             elif run.seen(address):
@@ -351,6 +354,11 @@ class _SnapshotCheck:
             async with run.reads:
                 found = await pool.disk(self._read, unread[at : at + run.hop])
             await self._take(found)
+
+    def _still_bad(self, addresses: Sequence[Address]) -> frozenset[Address]:
+        """Those that no backup has healed since this run found them bad; the others are read like any."""
+        infos = self._context.store.info(addresses)
+        return frozenset(one.address for one in infos if one.state not in (ChunkState.DURABLE, ChunkState.RECEIVED))
 
     def _read(self, addresses: Sequence[Address]) -> list[Checked]:
         """One hop: read, prove, and tell the ledger at once, so that a run that is cut short was not in vain."""

@@ -400,3 +400,17 @@ async def test_a_store_that_lost_everything_is_told_in_the_time_of_one_chunk(
     report = await verify(datastore, result.snapshot)
     assert (report.result, report.chunks, len(sought)) == ("MISSING", 300, 1)
     assert "archive etc.tree" in report.first_failure
+
+
+async def test_what_was_healed_while_the_run_went_on_is_not_called_bad(box: Box, datastore: Datastore) -> None:
+    first = await backup(datastore, {"etc.tree": [b"data", b"meta"]})
+    other = await backup(datastore, {"etc.tree": [b"data", b"m2"]}, group="host/b")
+    box.spoil(b"data")
+    run = VerifyRun()
+    assert (await verify(datastore, first.snapshot, run=run)).result == "CORRUPT"
+    assert (await verify(datastore, other.snapshot, run=run)).result == "CORRUPT"
+    box.clock.advance(10)
+    healing = await backup(datastore, {"etc.tree": [b"data", b"m3"]}, group="host/c")
+    for name in (healing, other, first):
+        report = await verify(datastore, name.snapshot, run=run)
+        assert (report.result, report.bad_chunks, report.affected) == ("OK", [], [])
