@@ -114,6 +114,7 @@ def run_(
                     clock=SystemClock(),
                     show=lambda status: _show(folder, notifier, status),
                 )
+                notifier.ready(f"trying to reach {identity.server}")  # it is up, whether or not the server is
                 await agent.run()
 
     run(work)
@@ -187,7 +188,7 @@ def _polls(identity: AgentIdentity) -> ApiClient:
 def _show(folder: Path, notifier: sdnotify.Notifier, said: AgentStatus) -> None:
     """Tell systemd and whoever asks for the status; neither is worth failing for."""
     if said.state == "connected":
-        notifier.ready(f"connected to {said.server}, {len(said.running)} tasks")
+        notifier.status(f"connected to {said.server}, {len(said.running)} tasks")
     else:
         notifier.status(f"trying to reach {said.server}: {said.last_error}"[:200])
     with suppress(OSError):
