@@ -113,11 +113,12 @@ class StorePlans:
     async def set(self, store: str, auth_id: str, request: ScheduleSet) -> ScheduleView:
         """Raises UsageError for a time or bound that cannot be; NotFoundError, DatastoreOffline, DatastoreReadOnly."""
         datastore = await self._datastores.get(store)
-        if request.when != NEVER:
-            next_run(request.when, self._clock.now())
+        when = " ".join(request.when.split())
+        if when != NEVER:
+            next_run(when, self._clock.now())
         schedule = Schedule(
             kind=request.kind,
-            when=request.when,
+            when=when,
             namespace=str(Namespace.parse(request.namespace)),
             window_days=request.verify_window_days,
             slots=request.max_concurrent_snapshots,

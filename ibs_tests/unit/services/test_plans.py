@@ -122,7 +122,7 @@ async def test_a_new_time_counts_at_once_and_never_is_never(house: House) -> Non
     assert hands.started() == []
     (row,) = await plans.list(everything, kind="gc")
     assert (row.when, row.next, row.default) == ("never", "", False)
-    await plans.set("s1", "alice@ibs", ScheduleSet(kind="gc", when="hourly"))
+    assert (await plans.set("s1", "alice@ibs", ScheduleSet(kind="gc", when=" hourly\n"))).when == "hourly"
     await plans.run_due()
     assert hands.started() == [], "what was missed while it was off is not made up for"
     clock.advance(3600)
