@@ -62,7 +62,8 @@ JSON_BODY_BYTES_MAX = 8 * MIB
 RECORDS_BODY_BYTES_MAX = 4 * MIB
 FETCH_IDS_MAX = 64
 """Chunks asked for in one batch download."""
-CONNECTIONS_MAX = 256
+CONNECTIONS_MAX = 1024
+"""An agent that waits for orders takes one, and about 0.3 MB of memory with it."""
 UNAUTHENTICATED_CONNECTIONS_MAX = 64
 TLS_HANDSHAKE_SECONDS_MAX = 10
 LIST_ROWS_MAX = 10_000
@@ -399,7 +400,7 @@ METRICS_RUNS_LOOKED_AT = 500
 METRICS_DELAY_SAMPLE_SECONDS = 5.0
 
 # --- hosts and agents ---
-HOSTS_MAX = 1000
+HOSTS_MAX = 500
 HOST_NAME_CHARS_MAX = 58
 """The agent's user is called agent-NAME, which has to fit an auth-id."""
 HOST_TAGS_MAX = 32
