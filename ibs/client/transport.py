@@ -8,7 +8,7 @@ by close, or by the server's clock.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -21,7 +21,7 @@ from ibs.core import limits
 from ibs.core.blob import split_blobs
 from ibs.core.names import SnapshotName
 from ibs.errors import FormatError, ServerUnreachable
-from ibs.ports.transport import Buffer
+from ibs.ports.transport import NO_STAGES, Buffer
 from ibs.wire.frames import Hello
 from ibs.wire.reader import ReaderClose, ReaderOpen, ReaderOpened
 from ibs.wire.session import (
@@ -32,6 +32,7 @@ from ibs.wire.session import (
     Received,
     SessionOpen,
     SessionOpened,
+    StageFigures,
     StageReport,
 )
 
@@ -242,7 +243,13 @@ class HttpRestoreTransport:
             raise FormatError(f"the server answered {len(blobs)} chunks where {len(ids)} were asked for")
         return blobs
 
-    async def close(self, status: str = "OK", warnings: int = 0, message: str = "") -> None:
+    async def close(
+        self,
+        status: str = "OK",
+        warnings: int = 0,
+        message: str = "",
+        stages: Mapping[str, StageFigures] = NO_STAGES,
+    ) -> None:
         """See the port."""
-        close = ReaderClose(status=status, warnings=warnings, message=message)
+        close = ReaderClose(status=status, warnings=warnings, message=message, stages=dict(stages))
         await self._api.post(f"{self._reader}/close", type(None), close, repeat=True)

@@ -6,14 +6,14 @@ the sessions themselves, so a server-run backup obeys what a client's does.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from ibs.engine.datastore import Datastore
 from ibs.engine.readers import Reader, ReaderObserver
 from ibs.engine.session.facts import SessionObserver
 from ibs.engine.session.session import WriteSession
 from ibs.errors import ConflictError, UsageError
-from ibs.ports.transport import Buffer
+from ibs.ports.transport import NO_STAGES, Buffer
 from ibs.wire.reader import ReaderClose, ReaderOpen, ReaderOpened
 from ibs.wire.session import (
     ArchiveClose,
@@ -22,6 +22,7 @@ from ibs.wire.session import (
     CommitResult,
     SessionOpen,
     SessionOpened,
+    StageFigures,
     StageReport,
 )
 
@@ -146,9 +147,15 @@ class DirectRestoreTransport:
     async def fetch(self, ids: Sequence[bytes]) -> list[bytes]:
         return await self.reader.fetch(ids)
 
-    async def close(self, status: str = "OK", warnings: int = 0, message: str = "") -> None:
+    async def close(
+        self,
+        status: str = "OK",
+        warnings: int = 0,
+        message: str = "",
+        stages: Mapping[str, StageFigures] = NO_STAGES,
+    ) -> None:
         """End the lease."""
         reader, datastore = self.reader, self._datastore
         assert datastore is not None  # noqa: S101 - set with the reader
-        request = ReaderClose(status=status, warnings=warnings, message=message)
+        request = ReaderClose(status=status, warnings=warnings, message=message, stages=dict(stages))
         await datastore.readers.close_reader(reader.reader_id, self._auth_id, request)

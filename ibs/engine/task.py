@@ -6,7 +6,7 @@ Made by `engine.tasks.TaskRegistry`; imported for its type by everything that ru
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from itertools import islice
 from typing import Protocol
@@ -17,6 +17,7 @@ import trio
 from ibs.catalog.tasks import TaskFigures, TaskRecord
 from ibs.core import limits
 from ibs.core.tasks import TaskState, last_line
+from ibs.engine import stages
 from ibs.engine.tasklog import LogBuffer
 from ibs.errors import CancelledError, IbsError
 from ibs.log import bound, get_logger
@@ -142,13 +143,13 @@ class Task:
         """A client sent figures and log lines: bounded here, since it may be anybody's client."""
         for line in report.lines:
             self.log(line.level, line.text)
-        stages = {name[: limits.NAME_CHARS_MAX]: figures for name, figures in report.stages.items()}
-        self.progress(
-            done_bytes=report.done_bytes,
-            total_bytes=report.total_bytes,
-            files=report.files,
-            stages=dict(islice(stages.items(), limits.TASK_STAGES_MAX)),
-        )
+        self.progress(done_bytes=report.done_bytes, total_bytes=report.total_bytes, files=report.files)
+        self.note_stages(report.stages)
+
+    def note_stages(self, given: Mapping[str, StageFigures]) -> None:
+        """Where a client spent its time: bounded here as well."""
+        named = {name[: limits.NAME_CHARS_MAX]: figures for name, figures in given.items()}
+        self.progress(stages=dict(islice(named.items(), limits.TASK_STAGES_MAX)))
 
     async def ended(self, status: str, message: str) -> None:
         """The session ended; `status` is OK, WARNING, FAILED or CANCELLED."""
@@ -168,6 +169,8 @@ class Task:
         if not (state.ended and self.state.may_become(state)):
             raise ValueError(f"a task that is {self.state} does not become {state}")
         message = message[: limits.MESSAGE_CHARS_MAX].encode("utf-8", "backslashreplace").decode()
+        if spent := stages.told(self.record.figures.stages):
+            self._keeper.line(self, "info", spent)
         self._keeper.line(self, _LEVEL_OF_END.get(state, "info"), last_line(state, warnings, message), last=True)
         self._finishing = True
         figures: TaskFigures = msgspec.structs.replace(self.record.figures, waits_for="")

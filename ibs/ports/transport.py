@@ -5,8 +5,9 @@ Implemented by `client` (HTTP) and `engine` (direct). All methods raise errors o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Final, Protocol
 
 from ibs.wire.reader import ReaderOpened
 from ibs.wire.session import (
@@ -16,10 +17,12 @@ from ibs.wire.session import (
     CommitResult,
     SessionOpen,
     SessionOpened,
+    StageFigures,
     StageReport,
 )
 
 Buffer = bytes | bytearray | memoryview
+NO_STAGES: Final[Mapping[str, StageFigures]] = MappingProxyType({})
 
 
 class BackupTransport(Protocol):
@@ -100,6 +103,12 @@ class RestoreTransport(Protocol):
         """Blobs in the order asked, at most FETCH_IDS_MAX, each the caller's. Raises ChunkNotFound, CorruptChunk."""
         ...
 
-    async def close(self, status: str = "OK", warnings: int = 0, message: str = "") -> None:
-        """End the lease and the restore task."""
+    async def close(
+        self,
+        status: str = "OK",
+        warnings: int = 0,
+        message: str = "",
+        stages: Mapping[str, StageFigures] = NO_STAGES,
+    ) -> None:
+        """End the lease and the restore task; `stages`: where it spent its time."""
         ...

@@ -212,7 +212,10 @@ class Readers:
         """End the read lease and the task. Raises UsageError, SessionLost."""
         if request.status not in {state.value for state in TaskState if state.ended}:
             raise UsageError(f"status {request.status!r} is not known", hint="use OK, WARNING, FAILED or CANCELLED")
-        self.get(reader_id, auth_id)
+        upid = self.get(reader_id, auth_id).opened.upid
+        for task in self._tasks.open_tasks():
+            if task.upid == upid:
+                task.note_stages(request.stages)
         for datastore in self._datastores.opened():
             try:
                 await datastore.readers.close_reader(reader_id, auth_id, request)

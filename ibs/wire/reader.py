@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ibs.wire.common import Count, Wire
+from ibs.wire.session import StageFigures
 
 
 class ReaderOpen(Wire, frozen=True, kw_only=True):
@@ -23,8 +24,9 @@ class ReaderOpened(Wire, frozen=True, kw_only=True):
 
 
 class ReaderClose(Wire, frozen=True, kw_only=True):
-    """`status` is OK, WARNING or FAILED, as the client saw it."""
+    """`status` is OK, WARNING or FAILED, as the client saw it; `stages`: where it spent its time."""
 
     status: str = "OK"
     warnings: Count = 0
     message: str = ""
+    stages: dict[str, StageFigures] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import ssl
 import time
@@ -105,6 +106,20 @@ def test_the_tables_as_figures(server: ServerProcess, scraped: dict[str, list[di
     assert scraped["process_resident_memory_bytes"][0][""] > 1 << 20
     assert value(scraped, "log_lines_total", role="api", level="info") > 0
     assert scraped["ironcore_backup_events_lost_total"]
+
+
+def test_a_slow_task_names_its_stage(server: ServerProcess, tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "big").write_bytes(os.urandom(40 << 20))
+    server.client("main", "backup", f"t.tree:{tmp_path / 'tree'}", "--backup-id", "slow")
+    server.client("main", "restore", "host/slow", "t.tree", str(tmp_path / "out"))
+    for kind in ("backup", "restore"):
+        task = server.admin("task", "list", "--type", kind, "--output", "json").json()[0]
+        assert "slow" in task["id"]
+        assert task["stages"]
+        log = server.admin("task", "log", task["upid"]).out
+        assert "time by stage: " in log
+        assert "; most went into " in log
 
 
 def test_prometheus_gets_in_as_the_documents_say(server: ServerProcess) -> None:

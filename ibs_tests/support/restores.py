@@ -191,6 +191,7 @@ class MemoryTransport:
         self.fetched: list[bytes] = []
         self.requests = 0
         self.closed: tuple[str, int, str] | None = None
+        self.stages: object = None
         self.replies: dict[str, str] = {}
 
     async def open(self, store: str, snapshot: str) -> ReaderOpened:
@@ -221,8 +222,9 @@ class MemoryTransport:
                 raise ChunkNotFound(chunk_id.hex())
         return [self.snapshot.blobs[chunk_id] for chunk_id in ids]
 
-    async def close(self, status: str = "OK", warnings: int = 0, message: str = "") -> None:
+    async def close(self, status: str = "OK", warnings: int = 0, message: str = "", stages: object = None) -> None:
         self.closed = (status, warnings, message)
+        self.stages = stages
 
 
 # --- archiving a real folder ---

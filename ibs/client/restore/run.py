@@ -8,7 +8,7 @@ data is an error that names chunk, file and snapshot, after everything else has 
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import trio
 
@@ -31,6 +31,7 @@ from ibs.restore.tree.marker import MARKER_NAME
 from ibs.restore.tree.report import Reason, RestoreReport, Severity
 from ibs.restore.tree.select import Selection
 from ibs.restore.tree.target import Target, open_target
+from ibs.wire.session import StageFigures
 
 Entropy = Callable[[int], bytes]
 
@@ -65,7 +66,7 @@ async def run_restore(
         if error is raised:
             raise
         raise error from None
-    await transport.close(outcome.status, outcome.warnings, "")
+    await transport.close(outcome.status, outcome.warnings, "", outcome.stages)
     return outcome
 
 
@@ -86,7 +87,7 @@ async def _close(transport: RestoreTransport, restore: _Restore, error: BaseExce
     """Tell the server; its own error must not hide the one that ended the restore."""
     with trio.move_on_after(limits.RESTORE_CLOSE_SECONDS, shield=True):
         try:
-            await transport.close("FAILED", restore.warnings, restore.server_words(error))
+            await transport.close("FAILED", restore.warnings, restore.server_words(error), restore.stages())
         except IbsError:
             return
 
@@ -252,6 +253,10 @@ class _Restore:
         error.message = f"{error.message} (needed by {path} of {plan.archive} in {snapshot}{also})"
         error.details.update(file=path, archive=plan.archive, snapshot=snapshot, lost=lost, report=self._report.view())
         return error
+
+    def stages(self) -> Mapping[str, StageFigures]:
+        """Where the time went so far."""
+        return self._gauge.stages()
 
     def _outcome(self, plain_bytes: int) -> RestoreOutcome:
         snapshot, plan = self._snapshot, self._plan

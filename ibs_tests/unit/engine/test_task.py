@@ -109,6 +109,10 @@ async def test_it_observes_a_session(keeper: Keeper) -> None:
     assert task.record.figures.stages == stages
     await task.ended("OK", "")
     assert task.state is TaskState.WARNING
+    assert keeper.lines[2:] == [
+        ("info", "time by stage: read 1.0 s (7 B/s); most went into read"),
+        ("warning", "TASK WARNING: 1"),
+    ]
 
 
 async def test_a_clients_report_is_bounded(keeper: Keeper) -> None:
@@ -136,7 +140,7 @@ async def test_run_tells_our_errors(keeper: Keeper) -> None:
             raise NoSpace("/srv", "inodes")
 
     assert await keeper.task.run(work) is TaskState.FAILED
-    assert keeper.lines[0][1].startswith("hint: see ironcore-backup datastore stats")
+    assert keeper.lines[0][1].startswith("hint: free some")
     assert keeper.lines[1] == ("error", "TASK ERROR: no space: /srv has no free inodes")
 
 

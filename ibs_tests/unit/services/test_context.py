@@ -43,6 +43,7 @@ def context_of(house: House) -> ServerContext:
         upkeep=nobody,
         lifecycle=nobody,
         pruning=nobody,
+        plans=roles.plans,
         tasks=house.tasks,
         inbox_table=house.catalog.inbox,
         supervisor=house.supervisor,

@@ -526,7 +526,7 @@ async def test_plans_that_cannot_be_meant(tmp_path: Path, changes: dict[str, obj
 
 async def test_a_failing_close_does_not_hide_the_error(tmp_path: Path) -> None:
     class Gone(MemoryTransport):
-        async def close(self, status: str = "OK", warnings: int = 0, message: str = "") -> None:
+        async def close(self, status: str = "OK", warnings: int = 0, message: str = "", stages: object = None) -> None:
             raise ServerUnreachable("gone")
 
     with pytest.raises(NotFoundError):
