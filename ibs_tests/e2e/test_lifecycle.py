@@ -160,3 +160,32 @@ def test_a_group_moves_and_restores_from_its_new_place(server: ServerProcess, tm
     (after,) = backups(server, tree, "mover", 1, "--ns", "m")
     assert listed(server, "--ns", "m") == [moved[0], after]
     assert server.admin("verify", "start", "main", "--namespace", "m", "--output", "json").json()["state"] == "OK"
+
+
+def test_upkeep_is_scheduled_and_shown(server: ServerProcess) -> None:
+    made = server.admin("verify", "schedule", "set", "main", "Sun 04:30", "--io-limit", "50MiB/s").out
+    assert made.startswith("verify of main: Sun 04:30, the next 20")
+    refused = server.admin("verify", "schedule", "set", "main", "someday", check=2)
+    assert "calendar expression 'someday' is not valid" in refused.err
+    server.admin("gc", "schedule", "set", "main", "never")
+    rows = server.admin("verify", "schedule", "list", "-o", "json").json()
+    assert [(row["store"], row["when"], row["io_limit"], row["last"]) for row in rows] == [
+        ("main", "Sun 04:30", 50 << 20, "")
+    ]
+    (row,) = server.admin("gc", "schedule", "list", "main", "-o", "json").json()
+    assert (row["when"], row["next"], row["default"]) == ("never", "", False)
+    assert "nightly default counts again" in server.admin("gc", "schedule", "unset", "main").out
+    assert "no schedule is set for gc" in server.admin("gc", "schedule", "unset", "main", check=5).err
+    server.admin("verify", "schedule", "unset", "main")
+
+
+def test_whoever_is_disabled_is_kept_out_until_enabled_again(server: ServerProcess) -> None:
+    credential = server.make_token("temp", ("/datastore/main", "Datastore.Backup"))
+    server.client("main", "snapshot", "list", credential=credential)
+    server.admin("user", "disable", "temp@ibs")
+    refused = server.client("main", "snapshot", "list", credential=credential, check=3)
+    assert "user temp@ibs is disabled" in refused.err
+    server.admin("user", "enable", "temp@ibs")
+    server.client("main", "snapshot", "list", credential=credential)
+    warned = server.admin("acl", "grant", "/datastore/mian", "Audit", "temp@ibs")
+    assert "datastore mian does not exist" in warned.out + warned.err
