@@ -18,7 +18,9 @@ from ibs.catalog.database import Database, open_database
 from ibs.catalog.datastores import DatastoreTable
 from ibs.catalog.hosts import HostTable
 from ibs.catalog.inbox import InboxTable
+from ibs.catalog.jobs import JobTable
 from ibs.catalog.migrations import migrate
+from ibs.catalog.queue import QueueTable
 from ibs.catalog.settings import Settings
 from ibs.catalog.tasks import TaskTable
 from ibs.catalog.timetable import TimetableTable
@@ -39,6 +41,8 @@ class Catalog:
     inbox: InboxTable
     timetable: TimetableTable
     hosts: HostTable
+    jobs: JobTable
+    queue: QueueTable
 
 
 @asynccontextmanager
@@ -62,6 +66,8 @@ async def open_catalog(state: Path, *, inline: bool = False) -> AsyncIterator[Ca
                 inbox=InboxTable(database),
                 timetable=TimetableTable(database),
                 hosts=HostTable(database),
+                jobs=JobTable(database),
+                queue=QueueTable(database),
             )
 
 

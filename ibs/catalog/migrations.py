@@ -126,6 +126,39 @@ CREATE TABLE hosts (
 ) STRICT, WITHOUT ROWID;
 """,
     ),
+    Migration(
+        3,
+        "jobs, the worker's queue, and whose work a task was",
+        """
+ALTER TABLE tasks ADD COLUMN host TEXT NOT NULL DEFAULT '';  -- where it works; '' for the server itself
+ALTER TABLE tasks ADD COLUMN job  TEXT NOT NULL DEFAULT '';  -- the job that wanted it; '' for none
+ALTER TABLE tasks ADD COLUMN work TEXT NOT NULL DEFAULT '';  -- JSON: what was asked for, to do it again; '' for cannot
+
+CREATE INDEX tasks_by_job ON tasks (job, started_ns) WHERE job <> '';
+
+CREATE TABLE queue (
+    upid          TEXT PRIMARY KEY,  -- the task that waits or runs
+    id            TEXT NOT NULL,     -- what the task is about
+    auth_id       TEXT NOT NULL,     -- who asked for it
+    queued_ns     INTEGER NOT NULL,  -- when it was put here: its place in the order
+    not_before_ns INTEGER NOT NULL,  -- it does not begin earlier; 0: at once
+    attempt       INTEGER NOT NULL,  -- 1 for the first
+    began         INTEGER NOT NULL,  -- 1 once it got a slot
+    run           TEXT NOT NULL      -- JSON: what is to be done
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE jobs (
+    name        TEXT PRIMARY KEY,  -- what people call it
+    spec        TEXT NOT NULL,     -- JSON: sources, place, times, retention and so on
+    enabled     INTEGER NOT NULL,  -- 0: its times pass without a run
+    created_ns  INTEGER NOT NULL,  -- when it was made
+    changed_ns  INTEGER NOT NULL,  -- when it was changed last
+    changed_by  TEXT NOT NULL,     -- by whom
+    last_run_ns INTEGER,           -- when it was due last and its tasks were queued; NULL: never
+    next_run_ns INTEGER            -- when it is due; NULL: never by itself
+) STRICT, WITHOUT ROWID;
+""",
+    ),
 )
 
 

@@ -15,7 +15,21 @@ import msgspec
 from ibs.catalog.database import Database
 from ibs.wire.session import StageFigures
 
-_NAMES = ("upid", "type", "id", "auth_id", "state", "started_ns", "ended_ns", "message", "warnings", "figures")
+_OWN = (
+    "upid",
+    "type",
+    "id",
+    "auth_id",
+    "state",
+    "started_ns",
+    "ended_ns",
+    "message",
+    "warnings",
+    "host",
+    "job",
+    "work",
+)
+_NAMES = (*_OWN, "figures")
 _COLUMNS = ", ".join(_NAMES)
 
 _CHANGING = ("state", "ended_ns", "message", "warnings", "figures")
@@ -47,6 +61,58 @@ class TaskRecord:
     message: str = ""
     warnings: int = 0
     figures: TaskFigures = field(default_factory=TaskFigures)
+    host: str = ""
+    job: str = ""
+    work: str = ""
+    """JSON of what was asked for, where it can be asked for again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskFilter:
+    """Which tasks are wanted; what is empty passes everything. `user` is an auth-id, or one without its token.
+
+    `since_ns` and `until_ns` are of the start, `until_ns` 0 for no bound.
+    """
+
+    states: frozenset[str] = frozenset()
+    kind: str = ""
+    auth_id: str = ""
+    user: str = ""
+    host: str = ""
+    job: str = ""
+    since_ns: int = 0
+    until_ns: int = 0
+
+    def passes(self, record: TaskRecord) -> bool:
+        """Whether it is wanted."""
+        return (
+            (not self.states or record.state in self.states)
+            and self.kind in ("", record.type)
+            and self.auth_id in ("", record.auth_id)
+            and self.user in ("", record.auth_id, record.auth_id.partition("!")[0])
+            and self.host in ("", record.host)
+            and self.job in ("", record.job)
+            and self.since_ns <= record.started_ns
+            and (not self.until_ns or record.started_ns < self.until_ns)
+        )
+
+    def sql(self) -> tuple[str, list[Any]]:
+        """The same as a condition with its values."""
+        where, values = ["started_ns >= ?"], list[Any]([self.since_ns])
+        if self.until_ns:
+            where.append("started_ns < ?")
+            values.append(self.until_ns)
+        if self.states:
+            where.append(f"state IN ({', '.join('?' * len(self.states))})")
+            values += sorted(self.states)
+        for column, value in (("type", self.kind), ("auth_id", self.auth_id), ("host", self.host), ("job", self.job)):
+            if value:
+                where.append(f"{column} = ?")
+                values.append(value)
+        if self.user:
+            where.append("(auth_id = ? OR substr(auth_id, 1, ?) = ?)")
+            values += [self.user, len(self.user) + 1, f"{self.user}!"]
+        return " AND ".join(where), values
 
 
 class TaskTable:
@@ -71,21 +137,10 @@ class TaskTable:
 
         return await self._database.read(work)
 
-    async def list(
-        self, *, states: Sequence[str] = (), kind: str = "", auth_id: str = "", limit: int
-    ) -> Sequence[TaskRecord]:
-        """The newest first, at most `limit`; empty filters pass everything."""
-        where, values = ["1"], list[Any]()
-        if states:
-            where.append(f"state IN ({', '.join('?' * len(states))})")
-            values += states
-        if kind:
-            where.append("type = ?")
-            values.append(kind)
-        if auth_id:
-            where.append("auth_id = ?")
-            values.append(auth_id)
-        query = f"SELECT {_COLUMNS} FROM tasks WHERE {' AND '.join(where)} ORDER BY started_ns DESC, rowid DESC LIMIT ?"  # noqa: S608
+    async def list(self, wanted: TaskFilter, *, limit: int) -> Sequence[TaskRecord]:
+        """The newest first, at most `limit`."""
+        where, values = wanted.sql()
+        query = f"SELECT {_COLUMNS} FROM tasks WHERE {where} ORDER BY started_ns DESC, rowid DESC LIMIT ?"  # noqa: S608
 
         def work(connection: sqlite3.Connection) -> Sequence[TaskRecord]:
             return [_record(row) for row in connection.execute(query, (*values, limit))]
@@ -101,19 +156,19 @@ class TaskTable:
 
         return await self._database.read(work)
 
-    async def trim(self, keep: int) -> Sequence[str]:
-        """Forget the oldest ended tasks beyond `keep`; return their upids."""
+    async def trim(self, keep: int, before_ns: int = 0) -> Sequence[str]:
+        """Forget the oldest ended tasks beyond `keep`, and those that ended before `before_ns`; return their upids."""
 
         def work(connection: sqlite3.Connection) -> Sequence[str]:
-            query = """DELETE FROM tasks WHERE ended_ns IS NOT NULL AND rowid IN (
-                SELECT rowid FROM tasks ORDER BY started_ns DESC, rowid DESC LIMIT -1 OFFSET ?) RETURNING upid"""
-            return [str(row[0]) for row in connection.execute(query, (keep,)).fetchall()]
+            query = """DELETE FROM tasks WHERE ended_ns IS NOT NULL AND (ended_ns < ? OR rowid IN (
+                SELECT rowid FROM tasks ORDER BY started_ns DESC, rowid DESC LIMIT -1 OFFSET ?)) RETURNING upid"""
+            return [str(row[0]) for row in connection.execute(query, (before_ns, keep)).fetchall()]
 
         return await self._database.write(work)
 
 
 def _row(record: TaskRecord) -> tuple[Any, ...]:
-    values = [getattr(record, name) for name in _NAMES[:-1]]
+    values = [getattr(record, name) for name in _OWN]
     return (*values, msgspec.json.encode(record.figures).decode())
 
 

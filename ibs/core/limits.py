@@ -441,3 +441,37 @@ MIRROR_LINES_WAITING = 2000
 MIRROR_HELLO_SECONDS_MAX = 10.0
 MIRROR_BYE_SECONDS_MAX = 1.0
 MIRROR_WORD_BYTES_MAX = 1024
+
+# --- jobs and the worker's queue ---
+JOBS_MAX = 2000
+JOB_HOSTS_MAX = 500
+"""Hosts that one job comes to."""
+JOB_WORDS_MAX = 64
+"""Items in one list of a job's, such as sources or tags."""
+JOB_RETRIES_MAX = 10
+JOB_RETRY_SECONDS = 60.0
+"""Before the second attempt; doubled before each further one."""
+JOB_RETRY_SECONDS_MAX = 3600.0
+JOB_DELAY_SECONDS_MAX = 86_400
+JOB_CALENDAR_DAYS_MAX = 366
+JOB_CALENDAR_ROWS_MAX = 2000
+SCHEDULE_PREVIEW_MAX = 1000
+WORKER_LOOK_SECONDS = 30.0
+"""How long the worker's queue sleeps at most while tasks wait for a time."""
+WORKER_SETTLE_SECONDS = 10.0
+TASKS_KEEP_DAYS_MAX = 36_500
+
+# --- audit log ---
+AUDIT_LINE_BYTES_MAX = 64 * KIB
+AUDIT_FILE_BYTES = 16 * MIB
+"""A file of the audit log that has grown to this is followed by a new one."""
+AUDIT_RESERVE_BYTES = 1 * MIB
+"""Kept free beside the audit log, for what changes under way have to say when the disk gets full."""
+AUDIT_VALUE_BYTES_MAX = 8 * KIB
+"""Largest before or after of a row."""
+AUDIT_TEXT_CHARS_MAX = 1000
+AUDIT_REFUSALS_PER_MINUTE = 120
+"""Refused and failed requests written singly in a minute; further ones are counted."""
+AUDIT_KINDS_COUNTED_MAX = 256
+AUDIT_COUNT_SECONDS = 60.0
+AUDIT_PIECE_BYTES = 1 * MIB

@@ -14,14 +14,15 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import trio
 
-from ibs.catalog.tasks import TaskRecord, TaskTable
+from ibs.catalog.tasks import TaskFilter, TaskRecord, TaskTable
 from ibs.core import limits
 from ibs.core.access import check_auth_id
 from ibs.core.events import Event, EventSource, Severity
@@ -34,7 +35,7 @@ from ibs.errors import BusyError, ConflictError, FailedError, NotFoundError, Una
 from ibs.log import get_logger
 from ibs.ports.clock import Clock
 from ibs.ports.pool import Pool
-from ibs.wire.system import TaskLogLine, TaskView
+from ibs.wire.system import BackupRun, TaskLogLine, TaskView
 
 _FINISH_SECONDS_MAX = 10.0
 _TRIM_EVERY = 256
@@ -64,8 +65,13 @@ class TaskRegistry:
         clock: Clock,
         node: str,
         publish: Callable[[Event], None],
+        waiting: Callable[[], Awaitable[Collection[str]]] | None = None,
     ) -> None:
-        """`folder` holds the logs; `node` is the server's short name; `publish` puts an event on the bus."""
+        """`folder` holds the logs; `node` is the server's short name; `publish` puts an event on the bus.
+
+        `waiting` tells, at the start, which tasks of a previous process wait in a queue that outlived it.
+        """
+        self._waiting = waiting
         self._table = table
         self._folder = folder
         self._pool = pool
@@ -82,12 +88,20 @@ class TaskRegistry:
         self._lines_wait = trio.Event()
         self._rows_wait = trio.Event()
         self._ended = 0
+        self.keep_count, self.keep_days = 0, 0
 
     async def start(self, kind: TaskType, subject: str, auth_id: str, *, state: TaskState = TaskState.QUEUED) -> Task:
         """A new task of `kind` about `subject` (such as a datastore and group), asked for by `auth_id`.
 
         *Durability*: its row is kept when this returns, unless the disk is full: then the task starts all the same,
         since it may be what frees space. Raises BusyError when too many run, UsageError for a bad subject.
+        """
+        return await self.enter(self.draft(kind, subject, auth_id, state=state))
+
+    def draft(self, kind: TaskType, subject: str, auth_id: str, *, state: TaskState = TaskState.QUEUED) -> TaskRecord:
+        """The record of a new task, kept nowhere yet: for a queue that keeps it first, and then lets it `enter`.
+
+        Raises BusyError when too many run, UsageError for a bad subject.
         """
         if len(self._live) >= limits.TASKS_OPEN_MAX:
             raise BusyError(f"{len(self._live)} tasks are open already", hint="wait for some to end")
@@ -102,8 +116,16 @@ class TaskRegistry:
             id=subject,
             auth_id=check_auth_id(auth_id),
         )
-        record = TaskRecord(str(upid), kind.value, subject, auth_id, state.value, now)
+        return TaskRecord(str(upid), kind.value, subject, auth_id, state.value, now)
+
+    async def enter(self, record: TaskRecord) -> Task:
+        """The task of a record that was drafted, by this process or (then it waited in a queue) by one before.
+
+        *Durability*: as of `start`.
+        """
         task = Task(self, record, tasklog.LogBuffer(tasklog.log_path(self._folder, record.upid)))
+        if not record.upid.startswith(self._own):
+            task.buffer.number, task.buffer.offset = await self._pool.disk(tasklog.recover, task.buffer.path)
         self._live[task.upid] = task
         try:
             await self._save([task])
@@ -111,6 +133,11 @@ class TaskRegistry:
             del self._live[task.upid]
             raise
         return task
+
+    async def record(self, upid: str) -> TaskRecord | None:
+        """What is kept of a task; None when it is not known."""
+        task = self._live.get(upid)
+        return task.record if task is not None else await self._table.get(upid)
 
     async def get(self, upid: str) -> TaskView:
         """Raises NotFoundError."""
@@ -120,20 +147,23 @@ class TaskRegistry:
             raise NotFoundError(f"no task {upid[:200]}", hint="see: ironcore-backup task list")
         return _view(record)
 
-    async def list(self, *, state: str = "", type: str = "", auth_id: str = "", limit: int = 50) -> list[TaskView]:  # noqa: A002
-        """The newest first; empty filters pass everything; `running` includes Starting."""
+    async def list(
+        self,
+        *,
+        state: str = "",
+        type: str = "",  # noqa: A002
+        auth_id: str = "",
+        limit: int = 50,
+        wanted: TaskFilter | None = None,
+    ) -> list[TaskView]:
+        """The newest first; empty filters pass everything; `running` includes Starting. `wanted` says more."""
         limit = min(limit, limits.LIST_ROWS_MAX)
         states = {state, TaskState.STARTING.value} if state == TaskState.RUNNING.value else {state} - {""}
-        found = {
-            task.upid: task.record
-            for task in self._live.values()
-            if (not states or task.record.state in states)
-            and type in ("", task.record.type)
-            and auth_id in ("", task.record.auth_id)
-        }
-        ended = [name.value for name in ENDED_STATES if not states or name.value in states]
+        wanted = replace(wanted or TaskFilter(), states=frozenset(states), kind=type, auth_id=auth_id)
+        found = {task.upid: task.record for task in self._live.values() if wanted.passes(task.record)}
+        ended = frozenset(name.value for name in ENDED_STATES if not states or name.value in states)
         if ended:
-            for record in await self._table.list(states=ended, kind=type, auth_id=auth_id, limit=limit):
+            for record in await self._table.list(replace(wanted, states=ended), limit=limit):
                 found.setdefault(record.upid, record)
         newest = sorted(found.values(), key=lambda record: (record.started_ns, record.upid), reverse=True)
         return [_view(record) for record in newest[:limit]]
@@ -175,7 +205,7 @@ class TaskRegistry:
         *Cancellation*: what waits is written first.
         """
         await self._recover()
-        await self._trim()
+        await self.trim()
         task_status.started()
         try:
             async with trio.open_nursery() as nursery:  # noqa: TID251 - owns its two writers, which end with it
@@ -207,7 +237,7 @@ class TaskRegistry:
             await self._save([task])
         self._ended += 1
         if self._ended % _TRIM_EVERY == 0:
-            await self._trim()
+            await self.trim()
 
     async def _keep_lines(self) -> None:
         while True:
@@ -270,9 +300,10 @@ class TaskRegistry:
             task.grown.set()
 
     async def _recover(self) -> None:
-        """Tasks that had not ended belong to a process that is gone: end them."""
+        """Tasks that had not ended belong to a process that is gone: end them, but for those that wait in a queue."""
+        waiting = await self._waiting() if self._waiting is not None else ()
         for record in await self._table.unfinished():
-            if record.upid.startswith(self._own):
+            if record.upid.startswith(self._own) or record.upid in waiting:
                 continue
             closed = replace(record, state=TaskState.FAILED.value, message=INTERRUPTED, ended_ns=self._clock.now_ns())
             task = Task(self, closed, tasklog.LogBuffer(tasklog.log_path(self._folder, record.upid)))
@@ -288,9 +319,11 @@ class TaskRegistry:
         await self._flush_all()
         await self._save([*self._to_save.values()])
 
-    async def _trim(self) -> None:
+    async def trim(self) -> None:
+        """Forget ended tasks beyond `keep_count` (0: the limit) or `keep_days` (0: no matter), with their logs."""
         try:
-            forgotten = await self._table.trim(limits.TASKS_KEPT_MAX)
+            before = self._clock.now_ns() - self.keep_days * 86_400 * 1_000_000_000 if self.keep_days else 0
+            forgotten = await self._table.trim(self.keep_count or limits.TASKS_KEPT_MAX, before)
             if forgotten:
                 await self._pool.disk(tasklog.remove_logs, self._folder, forgotten)
         except (FailedError, UnavailableError, OSError) as error:
@@ -320,6 +353,8 @@ def _view(record: TaskRecord) -> TaskView:
         files=figures.files,
         waits_for=figures.waits_for,
         stages=figures.stages,
+        host=record.host,
+        job=record.job,
     )
 
 
@@ -332,6 +367,7 @@ def _event(now: datetime, record: TaskRecord) -> Event:
     text = f"{record.type} of {record.id or record.auth_id}: {state}" + (
         f", {record.message}" if record.message else ""
     )
+    more = _told_of(record)
     return Event(
         time=now,
         source=_SOURCES.get(record.type, EventSource.SYSTEM),  # a newer program may have known more types
@@ -347,5 +383,19 @@ def _event(now: datetime, record: TaskRecord) -> Event:
             "message": record.message,
             "warnings": record.warnings,
             "done_bytes": record.figures.done_bytes,
+            **more,
         },
     )
+
+
+def _told_of(record: TaskRecord) -> dict[str, str]:
+    """What rules of notification may choose by besides."""
+    try:
+        run = msgspec.json.decode(record.work, type=BackupRun) if record.work else None
+    except msgspec.MsgspecError:
+        run = None
+    found = {"host": record.host, "job": record.job}
+    if run is not None:
+        group = run.notification_group
+        found |= {"notification_group": group, "datastore": run.store, "namespace": run.namespace}
+    return {name: value for name, value in found.items() if value}

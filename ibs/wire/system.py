@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
+
+from ibs.core import limits
 from ibs.wire.common import Count, Wire
 from ibs.wire.session import StageFigures
 
@@ -58,6 +61,8 @@ class TaskView(Wire, frozen=True, kw_only=True):
     files: int = 0
     waits_for: str = ""
     stages: dict[str, StageFigures] = {}
+    host: str = ""
+    job: str = ""
 
 
 class TaskLogLine(Wire, frozen=True, kw_only=True):
@@ -97,6 +102,11 @@ class BackupRun(Wire, frozen=True, kw_only=True):
     pre_hook: str = ""
     post_hook: str = ""
     """Names of programs that the host itself keeps for this, run there before and after."""
+    window: list[str] = []
+    """Times of day when it may begin, `22:00-06:00`, in `time_zone`; empty for any."""
+    time_zone: str = "UTC"
+    retries: Annotated[int, msgspec.Meta(ge=0, le=limits.JOB_RETRIES_MAX)] = 0
+    """Times that it is done again after it failed, ever later."""
 
 
 class UserCreate(Wire, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ibs.catalog.catalog import Catalog, open_catalog
-from ibs.catalog.tasks import TaskRecord
+from ibs.catalog.tasks import TaskFilter, TaskRecord
 from ibs.engine import tasklog
 from ibs.errors import ConflictError, NotFoundError
 from ibs.ports.access import AclRecord, TokenRecord, UserRecord
@@ -49,10 +49,10 @@ def test_tasks_are_what_was_saved_last(saves: Any, keep: int, states: tuple[str,
             await catalog.tasks.save([model[upid]])
         newest = sorted(model.values(), key=lambda record: -record.started_ns)
         wanted = [record for record in newest if not states or record.state in states][:limit]
-        assert list(await catalog.tasks.list(states=states, limit=limit)) == wanted
+        assert list(await catalog.tasks.list(TaskFilter(states=frozenset(states)), limit=limit)) == wanted
         gone = {record.upid for record in newest[keep:] if record.ended_ns is not None}
         assert set(await catalog.tasks.trim(keep)) == gone
-        assert {record.upid for record in await catalog.tasks.list(limit=99)} == set(model) - gone
+        assert {record.upid for record in await catalog.tasks.list(TaskFilter(), limit=99)} == set(model) - gone
 
     in_catalog(test)
 
