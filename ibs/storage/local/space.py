@@ -63,8 +63,8 @@ def spare_bytes(space: Space) -> tuple[int, str]:
     if space.quota_bytes_free is not None:
         by_quota = space.quota_bytes_free - _floor(space.quota_bytes_total or 0, limits.STORE_FLOOR_BYTES_MAX)
         # With a project's quota the file system gives the quota's figures as its own.
-        if by_quota <= spare or space.quota_bytes_free <= space.bytes_free:
-            return by_quota, "quota"
+        if by_quota <= spare or space.quota_bytes_free == space.bytes_free:
+            return min(by_quota, spare), "quota"
     return spare, "bytes"
 
 
@@ -73,8 +73,10 @@ def spare_inodes(space: Space) -> tuple[int | None, str]:
     spare = space.inodes_free - floor_inodes(space) if space.inodes_total else None
     if space.quota_inodes_free is not None:
         by_quota = space.quota_inodes_free - _floor(space.quota_inodes_total or 0, limits.STORE_FLOOR_INODES_MAX)
-        if spare is None or by_quota <= spare or space.quota_inodes_free <= space.inodes_free:
+        if spare is None:
             return by_quota, "quota"
+        if by_quota <= spare or space.quota_inodes_free == space.inodes_free:
+            return min(by_quota, spare), "quota"
     return spare, "inodes"
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from ibs.core.limits import MIB
 from ibs.errors import NoSpace
+from ibs.ports.chunkstore import Space
 from ibs.storage.local import quota as module
 from ibs.storage.local import space
 from ibs.storage.local.quota import GROUP, PROJECT, USER, Dqblk, Quota, device_of, quotas, used_up
@@ -97,6 +98,16 @@ def test_writers_stop_below_the_quota_and_say_so(fd: int, monkeypatch: pytest.Mo
     room.forget()
     with pytest.raises(NoSpace, match="no free quota"):
         room.take(1, 1)
+
+
+def test_a_quota_with_room_does_not_hide_a_full_disk(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    roomy = Space(1 << 40, 9 * MIB, 1000, 3, quota_bytes_free=8 * MIB, quota_bytes_total=10 * MIB, quota="user 5")
+    monkeypatch.setattr(space, "measure", lambda _fd: roomy)
+    assert spare_bytes(roomy) == (9 * MIB - 64 * MIB, "bytes")
+    with pytest.raises(NoSpace, match="no free bytes"):
+        Room(fd, "main").take(1)
+    clamped = Space(10 * MIB, 0, 100, 0, 0, 10 * MIB, 0, 100, "project 77")  # the file system tells the quota's figures
+    assert (spare_bytes(clamped)[1], spare_inodes(clamped)[1]) == ("quota", "quota")
 
 
 def test_over_its_quota_nothing_is_left_not_less(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
