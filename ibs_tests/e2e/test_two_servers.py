@@ -50,7 +50,9 @@ def test_a_copy_of_the_server_itself_is_refused_as_long_as_the_first_runs(
 ) -> None:
     # As when a machine is cloned: same identity, same record of owned stores.
     shutil.copytree(
-        server.folder / "state", tmp_path / "clone/state", ignore=shutil.ignore_patterns("server.json", "lock")
+        server.folder / "state",
+        tmp_path / "clone/state",
+        ignore=shutil.ignore_patterns("server.json", "lock", "*.sock"),
     )
     generation = (tmp_path / "store/.ibs/generation").read_bytes()
     with running_server(tmp_path / "clone") as clone:
