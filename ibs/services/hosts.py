@@ -153,10 +153,7 @@ class Hosts:
     async def join(self, peer: str, request: AgentJoin) -> AgentJoined:
         """Exchange a join token for an identity. Raises NotAuthenticated."""
         joined = await self._book.join(peer, request)
-        # Whoever spoke for the host before has lost its identity with that.
-        given = self._links[request.name].given if request.name in self._links else {}
-        link = self._links[request.name] = self._new_link(request.name)
-        link.given.update(given)
+        self._link(request.name).forget()  # whoever spoke for the host before has lost its identity with that
         return joined
 
     async def poll(self, auth_id: str, peer: str, poll: AgentPoll, stopping: trio.Event) -> AgentOrders:
@@ -351,19 +348,12 @@ class Hosts:
 
     # --- who is who ---
 
-    def _new_link(self, name: str) -> Link:
-        return Link(
-            name,
-            self._clock,
-            hold=self.hold_seconds,
-            gap=self._gap_seconds,
-            heard=partial(self._book.note_contact, name),
-        )
-
     def _link(self, name: str) -> Link:
         link = self._links.get(name)
         if link is None:
-            link = self._links[name] = self._new_link(name)
+            heard = partial(self._book.note_contact, name)
+            link = Link(name, self._clock, hold=self.hold_seconds, gap=self._gap_seconds, heard=heard)
+            self._links[name] = link
         return link
 
     def _link_of(self, auth_id: str) -> Link:

@@ -119,6 +119,13 @@ class Link:
             for one in self.given.values():
                 one.wake()  # whoever waits for the agent counts from now
 
+    def forget(self) -> None:
+        """Another program will speak for the host: the one that did has no say any more. Its tasks stay given."""
+        self.instance = ""
+        self._turn += 1
+        self._polling, self._gone = False, True
+        self.wake()
+
     async def orders(self, turn: int, running: list[str], stopping: trio.Event) -> AgentOrders:
         """What to tell an agent that has `running` in hand; waits `hold` seconds for something to tell."""
         with trio.move_on_after(self.hold):

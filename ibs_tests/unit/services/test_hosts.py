@@ -214,6 +214,23 @@ async def test_an_agent_hears_that_its_session_has_ended(bench: Bench, autojump_
     assert await bench.state(task) == ("FAILED", "no")
 
 
+async def test_a_host_that_joins_again_takes_its_task_up(bench: Bench, autojump_clock: MockClock) -> None:
+    old = await bench.join()
+    scope = old.stay()
+    task = await bench.start()
+    invited = await bench.hosts.invite(ROOT, HostInvite(name="web01", again=True), 8007)
+    await bench.hosts.join("10.0.0.2", AgentJoin(name="web01", token=invited.token))
+    scope.cancel()
+    new = Agent(bench, old.auth_id, instance="new")
+    new.stay()
+    await trio.sleep(100)  # longer than the grace: it counts for the new one
+    await new.back_up(task.upid)
+    new.end(task.upid, message="done")
+    await trio.testing.wait_all_tasks_blocked()
+    assert (await bench.state(task))[1] == "done"
+    assert bench.hosts.get("web01").running == []
+
+
 async def test_stop_reaches_the_host_and_ends_the_session(bench: Bench, autojump_clock: MockClock) -> None:
     agent = await bench.join()
     await agent.poll()
