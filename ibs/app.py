@@ -44,6 +44,7 @@ from ibs.security.secrets import ServerSecrets, check_secrets, load_secrets
 from ibs.security.tls import Certificate, ensure_certificate, server_context
 from ibs.services import metrics_server, roster
 from ibs.services.api import Bound, ServeApi
+from ibs.services.audit import Audit
 from ibs.services.context import Endpoint, ServerContext, service_view
 from ibs.services.hosts import Hosts
 from ibs.services.hosts_book import HostBook
@@ -88,6 +89,7 @@ class _Base:
     tasks: TaskRegistry
     datastores: Datastores
     hosts: Hosts
+    audit: Audit
 
 
 def run(settings: Settings) -> int:
@@ -197,7 +199,13 @@ async def _base(settings: Settings, clock: SystemClock, pool: ThreadPool, bus: B
     await access.load()
     await ensure_root(state, catalog.access, identities, secrets.token_key, clock=clock, pool=pool)
     tasks = TaskRegistry(
-        catalog.tasks, state / "tasks", pool=pool, clock=clock, node=settings.node, publish=bus.publish
+        catalog.tasks,
+        state / "tasks",
+        pool=pool,
+        clock=clock,
+        node=settings.node,
+        publish=bus.publish,
+        waiting=catalog.queue.waiting,
     )
     parts = Parts(
         pool=pool,
@@ -208,9 +216,11 @@ async def _base(settings: Settings, clock: SystemClock, pool: ThreadPool, bus: B
         own_folders=[str(folder) for folder in (settings.state_dir, settings.log_dir) if folder is not None],
     )
     datastores = Datastores(catalog.datastores, parts)
+    audit = Audit(state / "audit", catalog.settings, pool=pool, clock=clock)
+    await audit.open()
     hosts = await _hosts(settings, clock, bus, catalog, secrets.token_key, identities, certificate.fingerprint)
     return _Base(
-        settings, clock, pool, bus, catalog, secrets, certificate, access, identities, tasks, datastores, hosts
+        settings, clock, pool, bus, catalog, secrets, certificate, access, identities, tasks, datastores, hosts, audit
     )
 
 
@@ -275,6 +285,7 @@ async def _close(base: _Base, background: trio.Nursery) -> None:
         try:
             await base.datastores.close()
             await base.access.flush()
+            await base.audit.close()
         except IbsError as error:
             _log.error("not everything could be closed cleanly", error=error.message)
         background.cancel_scope.cancel()
@@ -300,6 +311,7 @@ def _compose(
     spawn(metrics.run)
     spawn(partial(_mirrors(base, supervisor).run, base.settings.state_dir))
     spawn(base.hosts.watch)
+    spawn(base.audit.keep_counting)
     context = ServerContext(
         settings=base.settings,
         clock=clock,
@@ -320,6 +332,7 @@ def _compose(
         lifecycle=Lifecycle(datastores),
         pruning=pruning,
         plans=roles.plans,
+        jobs=roles.jobs,
         tasks=tasks,
         inbox_table=base.catalog.inbox,
         supervisor=supervisor,
@@ -332,6 +345,7 @@ def _compose(
         sync=roles.sync,
         pid=os.getpid(),
         uptime=lambda: clock.monotonic() - began,
+        audit=base.audit,
     )
     return context
 
@@ -350,6 +364,7 @@ def _parts(base: _Base, serve_api: ServeApi, on_listening: Callable[[Bound], Non
         on_listening,
         prune=pruning.run_due,
         hosts=base.hosts,
+        prune_group=pruning.run,
     )
 
 

@@ -17,6 +17,7 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from ibs.control import openapi
+from ibs.control.auditing import Record
 from ibs.control.border import Border, internal_error, open_body
 from ibs.control.peer import Peer
 from ibs.control.routing import NDJSON, OCTETS, Call, Octets, Route, read_body, read_query
@@ -62,23 +63,37 @@ def create_app(context: ServerContext, routes: Iterable[Route]) -> Border:
 
 def _view(context: ServerContext, route: Route) -> Any:
     async def view(**path: str) -> Response:
+        record = Record(getattr(context, "audit", None), route, path, request.remote_addr or "")
         try:
-            call = await _admit(context, route, path)
-            with bound(auth_id=call.principal.auth_id):
-                answer = await route.handler(call)
-            return _encode(route, answer)
+            return await _handled(context, route, path, record)
         except IbsError as error:
+            await record.failed(error)
             return error_response(error)
-        except (trio.Cancelled, HTTPException):
+        except trio.Cancelled:
+            await record.cut_off()
+            raise
+        except HTTPException:
             raise
         except Exception as error:  # noqa: BLE001 - the outermost border: logged whole, told in one sentence
             cause = _only_ibs_error(error)
+            await record.failed(cause)
             if cause is not None:
                 return error_response(cause)
             _log.exception("request failed", operation=route.operation)
             return Response(msgspec.json.encode(internal_error()), status=500, content_type=_JSON)
 
     return view
+
+
+async def _handled(context: ServerContext, route: Route, path: dict[str, str], record: Record) -> Response:
+    """The answer of a request that is let in; a change is written down before it is given."""
+    record.call = call = await _admit(context, route, path, record)
+    await record.begin()
+    with bound(auth_id=call.principal.auth_id):
+        answer = await route.handler(call)
+    response = _encode(route, answer)
+    await record.done()
+    return response
 
 
 def _only_ibs_error(error: BaseException) -> IbsError | None:
@@ -88,13 +103,14 @@ def _only_ibs_error(error: BaseException) -> IbsError | None:
     return error if isinstance(error, IbsError) else None
 
 
-async def _admit(context: ServerContext, route: Route, path: dict[str, str]) -> Call:
+async def _admit(context: ServerContext, route: Route, path: dict[str, str], record: Record) -> Call:
     peer = request.remote_addr or ""
     if route.access.open:
         principal = context.access.anonymous
     else:
         principal = await context.access.authenticate(request.headers.get("Authorization", ""), peer)
         _admit_connection()
+    record.principal = principal
     if any("\0" in value or len(value) > limits.PATH_PART_CHARS_MAX for value in path.values()):
         raise NotFoundError("no such path", hint=_NOTHING_FITS)
     if route.access.privilege is not None:

@@ -79,6 +79,8 @@ class Call:
     body: Any
     peer: str
     warnings: list[str] = field(default_factory=list)
+    audit: dict[str, Any] = field(default_factory=dict)
+    """What a handler tells the audit log: `before` and `after` as JSON types, without secrets."""
 
 
 Handler = Callable[[Call], Awaitable[Any]]

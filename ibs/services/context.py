@@ -26,9 +26,11 @@ from ibs.runtime.settings import Settings
 from ibs.runtime.stall import StallDetector
 from ibs.runtime.supervisor import ServiceState, Supervisor, by_role
 from ibs.services import outlook
+from ibs.services.audit import Audit
 from ibs.services.collecting import StartGc, UndoGc, gc_status, steer_gc
 from ibs.services.gc import Cleanup
 from ibs.services.hosts import Hosts
+from ibs.services.jobs import JobDesk
 from ibs.services.lifecycle import Lifecycle
 from ibs.services.metrics import Metrics
 from ibs.services.plans import StorePlans
@@ -36,7 +38,7 @@ from ibs.services.pruning import Pruning
 from ibs.services.scheduler import NextRun, Timetable
 from ibs.services.upkeep import Upkeep
 from ibs.services.verifier import StartVerify
-from ibs.services.worker import SetSlots, Submit, WorkerStatus
+from ibs.services.worker import Retry, SetSlots, Submit, WorkerStatus
 from ibs.version import PRODUCT, VERSION
 from ibs.wire.datastore import Damage, VerifyOutlook, VerifyReport, VerifyStart
 from ibs.wire.gc import GcStart, GcStatus, GcUndo
@@ -137,6 +139,7 @@ class ServerContext:
     lifecycle: Lifecycle
     pruning: Pruning
     plans: StorePlans
+    jobs: JobDesk
     tasks: TaskRegistry
     inbox_table: InboxReader
     supervisor: Supervisor
@@ -149,6 +152,7 @@ class ServerContext:
     sync: Handle
     pid: int
     uptime: Callable[[], float]
+    audit: Audit
 
     def status(self) -> ServerStatus:
         """The server and its roles as they are now."""
@@ -191,6 +195,10 @@ class ServerContext:
     async def start_backup(self, auth_id: str, run: BackupRun) -> str:
         """Queue a backup of the server's own files; return its UPID. Raises UsageError, BusyError, NotFoundError."""
         return await self.worker.ask(Submit(auth_id, run))
+
+    async def retry_task(self, auth_id: str, upid: str) -> str:
+        """Queue again what an ended task was to do; the new UPID. Raises UsageError, ConflictError, BusyError."""
+        return await self.worker.ask(Retry(auth_id, upid))
 
     async def start_verify(self, auth_id: str, store: str, request: VerifyStart) -> str:
         """Queue a verification; return its UPID. Raises UsageError, BusyError, NotFoundError, DatastoreOffline."""

@@ -26,6 +26,7 @@ from ibs.errors import NotAuthenticated, NotFoundError, RefusedError, SessionLos
 from ibs.security import tls
 from ibs.security.access import Principal
 from ibs.services.context import Endpoint
+from ibs.wire.audit import AuditCheck, AuditView
 from ibs.wire.common import Wire
 from ibs.wire.datastore import (
     Damage,
@@ -283,6 +284,7 @@ class FakeContext:
         stores |= {"quarantine": views[0], "release": views[0], "adopt": views[0], "usage": [sample(UsageRow)]}
         self.datastores = Recorder(self.asked, stores)
         self.metrics = Recorder(self.asked, {"text": b"# nothing\n"})
+        self.audit = FakeAudit()
         self.upkeep = Recorder(self.asked, {"maintain": UPID, "reindex": UPID})
         life = {"change": sample(SnapshotView), "forget": sample(BinView), "bin_list": [sample(BinView)]}
         life |= {"bin_undo": "x", "bin_empty": sample(BinEmptied), "namespaces": [sample(NamespaceView)]}
@@ -341,6 +343,26 @@ class FakeContext:
 
     def inject_fault(self, role: str) -> None:
         self.asked.append(("inject_fault", role))
+
+
+class FakeAudit:
+    """An audit log that takes everything and keeps nothing."""
+
+    async def admit(self) -> None: ...
+
+    async def note(self, **_facts: Any) -> None: ...
+
+    async def find(self, _wanted: Mapping[str, str], _limit: int) -> list[AuditView]:
+        return [sample(AuditView)]
+
+    async def show(self, _n: int) -> AuditView:
+        return sample(AuditView)
+
+    async def verify(self) -> AuditCheck:
+        return sample(AuditCheck)
+
+    async def export(self) -> AsyncIterator[bytes]:
+        yield b"{}\n"
 
 
 @dataclass(frozen=True)

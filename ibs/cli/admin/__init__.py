@@ -8,6 +8,7 @@ import typer
 
 from ibs.cli.admin import (
     access,
+    audit,
     backup,
     clock,
     datastore,
@@ -76,5 +77,6 @@ root.add_typer(access.users)
 root.add_typer(access.tokens)
 root.add_typer(access.acl)
 root.add_typer(notification.root)
+root.add_typer(audit.root)
 
 main = main_of(root)

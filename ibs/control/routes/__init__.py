@@ -6,6 +6,7 @@ from itertools import chain
 
 from ibs.control.routes import (
     access,
+    audit,
     datastores,
     gc,
     hosts,
@@ -19,5 +20,6 @@ from ibs.control.routes import (
     tasks,
 )
 
-_NOUNS = (system, services, metrics, datastores, lifecycle, gc, schedules, sessions, readers, tasks, hosts, access)
+_STORES = (datastores, lifecycle, gc, schedules, sessions, readers)
+_NOUNS = (system, services, metrics, *_STORES, tasks, hosts, access, audit)
 ALL = tuple(chain.from_iterable(noun.routes for noun in _NOUNS))

@@ -56,6 +56,7 @@ def context_of(house: House) -> ServerContext:
         sync=roles.sync,
         pid=4711,
         uptime=lambda: 12.3456,
+        audit=nobody,
     )
 
 

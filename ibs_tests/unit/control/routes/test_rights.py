@@ -98,6 +98,7 @@ PATH = {
     "upid": UPID,
     "role": "gc",
     "auth_id": "a@ibs!t",
+    "n": "1",
 }
 QUERY = {"snapshot_show": {"name": "host/a/2026-11-22T19:00:00Z"}}
 
