@@ -460,6 +460,7 @@ WORKER_LOOK_SECONDS = 30.0
 """How long the worker's queue sleeps at most while tasks wait for a time."""
 WORKER_SETTLE_SECONDS = 10.0
 TASKS_KEEP_DAYS_MAX = 36_500
+RETENTION_GROUPS_MAX = 20_000
 
 # --- audit log ---
 AUDIT_LINE_BYTES_MAX = 64 * KIB

@@ -107,7 +107,7 @@ async def plan(context: StoreContext, retention: Retention, scope: Scope, *, cou
         if scope.policy is not None:
             found: Effective | None = Effective(scope.policy.checked(), COMMAND)
         else:
-            found = effective(record, namespace)
+            found = effective(record, namespace, group)
         if found is None:
             without += 1
             continue
@@ -176,7 +176,7 @@ async def _decided_anew(context: StoreContext, retention: Retention, planned: Gr
     """
     found: Effective | None = Effective(planned.policy, COMMAND)
     if planned.level != COMMAND:
-        found = effective(await retention.record(), planned.namespace)
+        found = effective(await retention.record(), planned.namespace, planned.group)
     if found is None:
         return None
     now = await context.pool.disk(_plan_group, context, planned.namespace, planned.group, found)

@@ -13,7 +13,7 @@ import msgspec
 from ibs.core import limits
 from ibs.core.access import ROOT
 from ibs.core.events import EventSource, Severity
-from ibs.core.names import Group, Namespace, format_time
+from ibs.core.names import Group, Namespace, SnapshotName, format_time
 from ibs.core.retention import Policy
 from ibs.core.tasks import TaskType
 from ibs.engine.datastore import Datastore
@@ -55,7 +55,11 @@ class Pruning:
         """Every policy that is set, the datastore's first. Raises FormatError."""
         record = await (await self._datastores.get(store)).retention.record()
         rows = [("", record.datastore), *record.namespaces.items()]
-        return [_retention_view(name, kept) for name, kept in rows if kept is not None]
+        found = [_retention_view(name, kept) for name, kept in rows if kept is not None]
+        for name, kept in record.groups.items():
+            view = _retention_view(str(SnapshotName.parse(name).namespace), kept)
+            found.append(msgspec.structs.replace(view, level=f"job {kept.job}, {name}"))
+        return found
 
     async def set_retention(self, store: str, auth_id: str, request: RetentionSet) -> RetentionView:
         """Set a policy for a namespace, or for the datastore. Raises UsageError."""
@@ -99,7 +103,7 @@ class Pruning:
     async def run_due(self, datastore: Datastore) -> None:
         """Prune a datastore that has a policy; its schedule's work. Raises what `run` does, FormatError."""
         record = await datastore.retention.record()
-        if record.datastore is not None or record.namespaces:
+        if record.datastore is not None or record.namespaces or record.groups:
             await self.run(datastore.name, str(ROOT), PruneRequest(), None)
 
     async def _work(self, task: Task, datastore: Datastore, scope: Scope, *, override: bool) -> None:

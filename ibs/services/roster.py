@@ -15,6 +15,7 @@ from ibs.catalog.timetable import TimetableRecord, TimetableTable
 from ibs.core.events import Event
 from ibs.engine.datastore import Datastore
 from ibs.engine.datastores import Datastores
+from ibs.engine.task import Task
 from ibs.engine.tasks import TaskRegistry
 from ibs.ports.clock import Clock
 from ibs.ports.pool import Pool
@@ -29,13 +30,16 @@ from ibs.services.backupjob import backup_job
 from ibs.services.gc import Expire, Gc, Housekeep
 from ibs.services.hosts import Hosts
 from ibs.services.hosts_local import with_hooks
+from ibs.services.jobs import JobDesk, PruneGroup
 from ibs.services.notify import Notify
 from ibs.services.plans import RunPlans, StorePlans
 from ibs.services.scheduler import Job, Scheduler
 from ibs.services.sync import KnownSnapshots, Probe, Reconcile, Sync
 from ibs.services.taskqueue import TaskQueue
 from ibs.services.verifier import Verifier
-from ibs.services.worker import Worker
+from ibs.services.worker import RunBackup, RunJobs, Worker
+from ibs.services.workqueue import WorkQueue
+from ibs.wire.system import BackupRun
 
 _FIRST, _API, _LAST = 0, 1, 2
 """Ranks of a stop: who works, who lets people look on meanwhile, who writes down what happened."""
@@ -61,6 +65,8 @@ class Parts:
     """Prunes a datastore by its retention, when its schedule says so."""
     hosts: Hosts | None = None
     """Where backups are made; None: on the server only."""
+    prune_group: PruneGroup | None = None
+    """Prunes what a job wrote, by the job's retention."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,7 @@ class Roster:
     sync: Handle
     known: KnownSnapshots
     plans: StorePlans
+    jobs: JobDesk
 
 
 def seat_roles(supervisor: Supervisor, parts: Parts) -> Roster:
@@ -81,23 +88,25 @@ def seat_roles(supervisor: Supervisor, parts: Parts) -> Roster:
     known = KnownSnapshots()
     parts.datastores.on_move(known.note_moved)
     _seat(supervisor, Notify, _notify(parts), stop_rank=_LAST)
-    worker = _seat(supervisor, Worker, _worker(parts, known))
+    jobs, queue = _jobs(parts, known)
+    worker = _seat(supervisor, Worker, _worker(parts, queue, jobs))
     verifier = _seat(supervisor, Verifier, _verifier(parts))
     plans = StorePlans(parts.datastores, CatalogMemory(parts.catalog.timetable), parts.clock, prune=parts.prune)
     gc = _seat(supervisor, Gc, _gc(parts, plans))
     plans.bind(verifier, gc)
     sync = _seat(supervisor, Sync, _sync(parts, known))
-    scheduler = _seat(supervisor, Scheduler, _scheduler(parts, timetable(gc, sync)))
+    scheduler = _seat(supervisor, Scheduler, _scheduler(parts, timetable(gc, sync, worker)))
     _seat(supervisor, Api, lambda seat: Api(seat, parts.serve_api, parts.on_listening), stop_rank=_API, essential=True)
-    return Roster(scheduler, worker, verifier, gc, sync, known, plans)
+    return Roster(scheduler, worker, verifier, gc, sync, known, plans, jobs)
 
 
-def timetable(gc: Handle, sync: Handle) -> list[Job]:
+def timetable(gc: Handle, sync: Handle, worker: Handle) -> list[Job]:
     """The server's own jobs."""
     return [
         Job("probe-datastores", "*:*:0/30", sync, Probe()),
         Job("reconcile-snapshots", "*:0/10", sync, Reconcile()),
         Job("expire-sessions", "*:*:0/15", gc, Expire()),
+        Job("jobs", "*:*:0/5", worker, RunJobs()),
         Job("datastore-schedules", "*:0/1", gc, RunPlans()),
         Job("housekeeping", "daily", gc, Housekeep(), catch_up=True),
     ]
@@ -114,14 +123,40 @@ def _notify(parts: Parts) -> Factory:
     return lambda seat: Notify(seat, events, parts.catalog.inbox, parts.clock)
 
 
-def _worker(parts: Parts, known: KnownSnapshots) -> Factory:
-    queue = TaskQueue("worker slot", slots=parts.settings.worker_slots)
-    node, datastores = parts.settings.node, parts.datastores
+def _jobs(parts: Parts, known: KnownSnapshots) -> tuple[JobDesk, WorkQueue]:
+    """The queue whose work is a backup, wherever that is made, and the jobs that fill it."""
+    node, datastores, catalog = parts.settings.node, parts.datastores, parts.catalog
     work = backup_job(datastores, pool=parts.pool, clock=parts.clock, node=node, note_commit=known.note_commit)
     if parts.hosts is not None:
         parts.hosts.serve_locally(with_hooks(work, parts.pool, node))
         work = parts.hosts.run
-    return lambda seat: Worker(seat, queue, parts.tasks, node=node, check_store=datastores.get, run_backup=work)
+    backup: RunBackup = work
+
+    async def whole(task: Task, run: BackupRun) -> str | None:
+        message = await backup(task, run)
+        await desk.after(task, run)
+        return message
+
+    queue = WorkQueue(catalog.queue, parts.tasks, whole, clock=parts.clock, slots=parts.settings.worker_slots)
+    desk = JobDesk(
+        catalog.jobs,
+        queue,
+        parts.tasks,
+        datastores,
+        hosts=parts.hosts,
+        node=node,
+        clock=parts.clock,
+        publish=parts.bus.publish,
+        prune=parts.prune_group,
+    )
+    return desk, queue
+
+
+def _worker(parts: Parts, queue: WorkQueue, jobs: JobDesk) -> Factory:
+    node, datastores, memory = parts.settings.node, parts.datastores, parts.catalog.settings
+    return lambda seat: Worker(
+        seat, queue, parts.tasks, node=node, check_store=datastores.get, memory=memory, jobs=jobs
+    )
 
 
 def _verifier(parts: Parts) -> Factory:
@@ -133,7 +168,7 @@ def _verifier(parts: Parts) -> Factory:
 
 def _gc(parts: Parts, plans: StorePlans) -> Factory:
     queue = TaskQueue("clean-up slot", slots=2)
-    chores = [parts.access.flush, *parts.daily]
+    chores = [parts.access.flush, parts.tasks.trim, *parts.daily]
     return lambda seat: Gc(seat, queue, parts.tasks, parts.datastores, clock=parts.clock, chores=chores, plans=plans)
 
 

@@ -44,6 +44,7 @@ def context_of(house: House) -> ServerContext:
         lifecycle=nobody,
         pruning=nobody,
         plans=roles.plans,
+        jobs=roles.jobs,
         tasks=house.tasks,
         inbox_table=house.catalog.inbox,
         supervisor=house.supervisor,
@@ -88,7 +89,7 @@ async def test_questions_reach_their_actors(house: House, autojump_clock: MockCl
     async with house.running():
         assert (await context.worker_status()).slots == 3
         assert (await context.set_worker_slots(2)).slots == 2
-        assert len(await context.timetable()) == 5
+        assert len(await context.timetable()) == 6
         assert await context.verify_status() == []
         for upid in (
             await context.start_verify("a@ibs", "s1", VerifyStart()),

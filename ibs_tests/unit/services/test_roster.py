@@ -64,7 +64,14 @@ async def test_any_role_may_die_without_the_others_noticing(house: House, autoju
             if state.role != role:
                 assert (state.since, state.restarts) == (before[state.role].since, 0)
         assert house.state(role).restarts == 1
-        assert [run.owner for run in await roles.scheduler.ask(Timetable())] == ["sync", "sync", "gc", "gc", "gc"]
+        assert [run.owner for run in await roles.scheduler.ask(Timetable())] == [
+            "sync",
+            "sync",
+            "gc",
+            "worker",
+            "gc",
+            "gc",
+        ]
 
 
 async def test_the_timetable_works_for_a_day(house: House, autojump_clock: MockClock) -> None:
@@ -83,5 +90,5 @@ async def test_the_timetable_works_for_a_day(house: House, autojump_clock: MockC
 
 async def test_every_expression_of_the_timetable_is_valid(house: House, autojump_clock: MockClock) -> None:
     roles = seated(house)
-    for job in timetable(roles.gc, roles.sync):
+    for job in timetable(roles.gc, roles.sync, roles.worker):
         assert next_run(job.when, house.clock.now()) > house.clock.now()

@@ -8,14 +8,15 @@ import trio.testing
 from trio.testing import MockClock
 
 from ibs.engine.task import Task
-from ibs.errors import DatastoreOffline, UsageError
+from ibs.errors import DatastoreOffline, NotFoundError, UsageError
 from ibs.runtime.mailbox import Handle
-from ibs.services.taskqueue import TaskQueue
-from ibs.services.worker import SetSlots, Submit, Worker, WorkerStatus, checked
+from ibs.services.worker import Retry, SetSlots, Submit, Worker, WorkerStatus, checked
+from ibs.services.workqueue import WorkQueue
 from ibs.wire.system import BackupRun
 from ibs_tests.unit.services.conftest import House
 
 RUN = BackupRun(store="main", sources=["etc.tree:/etc"])
+OTHER = BackupRun(store="main", sources=["etc.tree:/etc"], backup_id="other")
 
 
 class Bench:
@@ -23,11 +24,11 @@ class Bench:
 
     def __init__(self, house: House, slots: int = 1) -> None:
         self.house, self.gate, self.seen = house, trio.Event(), list[BackupRun]()
-        self.queue = TaskQueue("worker slot", slots=slots)
+        self.queue = WorkQueue(house.catalog.queue, house.tasks, self.back_up, clock=house.clock, slots=slots)
         self.handle: Handle = house.add(
             "worker",
             lambda seat: Worker(
-                seat, self.queue, house.tasks, node="node1", check_store=self.check, run_backup=self.back_up
+                seat, self.queue, house.tasks, node="node1", check_store=self.check, memory=house.catalog.settings
             ),
         )
 
@@ -45,7 +46,7 @@ async def test_a_backup_is_queued_run_and_seen(house: House, autojump_clock: Moc
     bench = Bench(house)
     async with house.running():
         first = await bench.handle.ask(Submit("root@ibs", RUN))
-        second = await bench.handle.ask(Submit("root@ibs", RUN))
+        second = await bench.handle.ask(Submit("root@ibs", OTHER))
         await trio.testing.wait_all_tasks_blocked()
         view = await bench.handle.ask(WorkerStatus())
         assert view.slots == 1
@@ -92,7 +93,7 @@ async def test_killing_the_worker_fails_what_ran_and_keeps_what_waited(house: Ho
     bench = Bench(house)
     async with house.running():
         first = await bench.handle.ask(Submit("root@ibs", RUN))
-        second = await bench.handle.ask(Submit("root@ibs", RUN))
+        second = await bench.handle.ask(Submit("root@ibs", OTHER))
         await trio.testing.wait_all_tasks_blocked()
         house.supervisor.inject_fault("worker")
         await trio.testing.wait_all_tasks_blocked()
@@ -101,3 +102,22 @@ async def test_killing_the_worker_fails_what_ran_and_keeps_what_waited(house: Ho
         assert (await house.tasks.get(first)).state == "FAILED"
         assert (await house.tasks.get(second)).state == "OK"
         assert (await bench.handle.ask(WorkerStatus())).running == []
+
+
+async def test_slots_are_remembered_and_a_task_is_done_again(house: House, autojump_clock: MockClock) -> None:
+    bench = Bench(house)
+    bench.gate.set()
+    async with house.running():
+        first = await bench.handle.ask(Submit("root@ibs", RUN))
+        await trio.testing.wait_all_tasks_blocked()
+        again = await bench.handle.ask(Retry("op@ibs", first))
+        await trio.testing.wait_all_tasks_blocked()
+        done = await house.tasks.get(again)
+        assert (again != first, done.state, done.auth_id) == (True, "OK", "op@ibs")
+        assert bench.seen[0] == bench.seen[1]
+        with pytest.raises(NotFoundError):
+            await bench.handle.ask(Retry("op@ibs", "UPID:none"))
+        await bench.handle.ask(SetSlots(7))
+        bench.queue.set_slots(1)
+        await house.kill("worker")
+        assert (await bench.handle.ask(WorkerStatus())).slots == 7
