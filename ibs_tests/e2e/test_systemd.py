@@ -32,7 +32,7 @@ export HOME=@HOME@ XDG_RUNTIME_DIR=/run/systemd/user-runtime IBS_STATE_DIR=@HOME
 mkdir -m 700 $XDG_RUNTIME_DIR
 /lib/systemd/systemd-journald >@HOME@/journald.out 2>&1 &
 wait_for() {
-    for _ in $(seq 300); do if eval "$1"; then return 0; fi; sleep 0.1; done
+    for _ in $(seq 400); do if eval "$1"; then return 0; fi; sleep 0.1; done
     echo "it did not happen in time: $1" >&2
     systemctl --user --no-pager --all list-units 'ironcore-backup*' >&2
     journalctl --no-pager -n 30 >&2
@@ -49,7 +49,7 @@ running() { [ "$($S is-active ironcore-backup @UNITS@ | sort -u)" = active ]; }
 pid() { $S show -p MainPID --value ironcore-backup; }
 restarts() { @PROGRAM@ service list --output json | jq -r '.[] | select(.role == "'$1'") | .restarts'; }
 
-$S start ironcore-backup || wait_for false
+$S start --no-block ironcore-backup
 wait_for running
 echo "== status"
 $S status ironcore-backup-verifier
@@ -79,7 +79,8 @@ $S is-active ironcore-backup @UNITS@ | sort -u
 def install(home: Path) -> None:
     """The units as shipped, system call filter and capabilities included; only where things lie is changed.
 
-    What needs mounts of systemd's own is left out: in a namespace inside another one it is refused.
+    What needs mounts of systemd's own is left out: the manager of a user, inside a namespace, does these otherwise or
+    not at all.
     """
     folder = home / ".config" / "systemd" / "user"
     folder.mkdir(parents=True)
@@ -149,4 +150,7 @@ def test_there_is_a_unit_for_each_role_bound_to_the_server() -> None:
         assert {"BindsTo=ironcore-backup.service", "PartOf=ironcore-backup.service"} <= set(unit.splitlines())
         assert f"SyslogIdentifier=ironcore-backup-{role}" in unit
     assert "Type=notify" in main
+    # Each of these would take the host's own disks away from a server that backs them up.
+    for directive in ("PrivateDevices=yes", "ProtectClock=yes", "DeviceAllow=", "DevicePolicy=", "ProtectHome=yes"):
+        assert directive not in [line.rstrip() for line in main.splitlines() if not line.startswith("#")]
     assert "WatchdogSec=" in main
