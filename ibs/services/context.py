@@ -38,10 +38,11 @@ from ibs.services.pruning import Pruning
 from ibs.services.scheduler import NextRun, Timetable
 from ibs.services.upkeep import Upkeep
 from ibs.services.verifier import StartVerify
-from ibs.services.worker import Retry, SetSlots, Submit, WorkerStatus
+from ibs.services.worker import KeepTasks, Retry, SetSlots, Submit, WorkerStatus
 from ibs.version import PRODUCT, VERSION
 from ibs.wire.datastore import Damage, VerifyOutlook, VerifyReport, VerifyStart
 from ibs.wire.gc import GcStart, GcStatus, GcUndo
+from ibs.wire.jobs import TaskKeeping
 from ibs.wire.reader import ReaderClose, ReaderOpen, ReaderOpened
 from ibs.wire.session import CommitRequest, CommitResult, SessionOpen, SessionOpened
 from ibs.wire.system import BackupRun, InboxView, ServerStatus, ServiceView, WorkerView
@@ -195,6 +196,10 @@ class ServerContext:
     async def start_backup(self, auth_id: str, run: BackupRun) -> str:
         """Queue a backup of the server's own files; return its UPID. Raises UsageError, BusyError, NotFoundError."""
         return await self.worker.ask(Submit(auth_id, run))
+
+    async def task_keeping(self, change: TaskKeeping | None) -> TaskKeeping:
+        """How long ended tasks are kept, from now on as `change` says."""
+        return await self.worker.ask(KeepTasks(change))
 
     async def retry_task(self, auth_id: str, upid: str) -> str:
         """Queue again what an ended task was to do; the new UPID. Raises UsageError, ConflictError, BusyError."""

@@ -22,6 +22,7 @@ from ibs.log import get_logger
 from ibs.runtime.actor import Actor, Seat
 from ibs.runtime.mailbox import Message
 from ibs.services.workqueue import WorkQueue
+from ibs.wire.jobs import TaskKeeping
 from ibs.wire.system import BackupRun, TaskView, WorkerView
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 _log = get_logger("worker")
 SLOTS = "worker-slots"
 """Setting that remembers the number of slots."""
+KEEPING = "task-keeping"
+"""Setting that remembers how long ended tasks are kept."""
 RunBackup = Callable[["Task", BackupRun], Awaitable[str | None]]
 """Back up in a slot as that task; the answer is its closing message."""
 CheckStore = Callable[[str], Awaitable[object]]
@@ -56,6 +59,13 @@ class Retry(Message[str]):
 
     auth_id: str
     upid: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeepTasks(Message[TaskKeeping]):
+    """Ask how long ended tasks are kept, or change it."""
+
+    change: TaskKeeping | None
 
 
 class RunJobs(Message[None]):
@@ -114,6 +124,8 @@ class Worker(Actor):
         kept = await self._memory.get(SLOTS)
         if kept is not None and kept.isdigit():
             self._queue.set_slots(int(kept))
+        if await self._memory.get(KEEPING) is not None:
+            await self._keep(None)
         await self._queue.open()
         async with trio.open_nursery() as nursery:  # noqa: TID251 - owner of queue and mailbox
             nursery.start_soon(self._queue.serve, self.seat.stopping)
@@ -127,6 +139,8 @@ class Worker(Actor):
             return await self._submit(await self._work_of(message.upid), message.auth_id)
         if isinstance(message, RunJobs):
             return await self._jobs.run_due() if self._jobs is not None else None
+        if isinstance(message, KeepTasks):
+            return await self._keep(message.change)
         if isinstance(message, SetSlots):
             self._queue.set_slots(message.slots)
             await self._memory.set(SLOTS, str(message.slots))
@@ -134,6 +148,17 @@ class Worker(Actor):
         elif not isinstance(message, WorkerStatus):
             raise NotImplementedError(type(message).__name__)
         return await self._view()
+
+    async def _keep(self, change: TaskKeeping | None) -> TaskKeeping:
+        """What is in force, from now on the change; what is older goes at once."""
+        if change is not None:
+            await self._memory.set(KEEPING, msgspec.json.encode(change).decode())
+        kept = await self._memory.get(KEEPING)
+        keeping = msgspec.json.decode(kept, type=TaskKeeping) if kept is not None else TaskKeeping()
+        self._tasks.keep_count, self._tasks.keep_days = keeping.count, keeping.days
+        if change is not None:
+            await self._tasks.trim()
+        return keeping
 
     async def _submit(self, run: BackupRun, auth_id: str) -> str:
         run = checked(run, self._node)

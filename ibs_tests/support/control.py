@@ -41,6 +41,7 @@ from ibs.wire.datastore import (
 )
 from ibs.wire.gc import GcStatus
 from ibs.wire.hosts import AgentEnd, AgentJoined, AgentOrders, AgentPoll, HostInvited, HostView
+from ibs.wire.jobs import JobView, TaskKeeping
 from ibs.wire.lifecycle import (
     BinEmptied,
     BinView,
@@ -206,6 +207,11 @@ class FakeTasks(Recorder):
             raise NotFoundError(f"no task {upid[:200]}", hint="see: ironcore-backup task list")
         return sample(TaskView)
 
+    async def record(self, upid: str) -> None:
+        """Nothing that could be repeated."""
+        self.asked.append(("record", upid))
+        await trio.lowlevel.checkpoint()
+
     async def log(self, upid: str, *, first: int = 0, follow: bool = False) -> AsyncIterator[TaskLogLine]:
         self.asked.append(("log", upid, first, follow))
         for number in range(first, 3):
@@ -285,6 +291,11 @@ class FakeContext:
         self.datastores = Recorder(self.asked, stores)
         self.metrics = Recorder(self.asked, {"text": b"# nothing\n"})
         self.audit = FakeAudit()
+
+        async def pieces() -> AsyncIterator[bytes]:
+            yield b"bundle"
+
+        self.support = Recorder(self.asked, {"start": UPID, "read": pieces()})
         self.upkeep = Recorder(self.asked, {"maintain": UPID, "reindex": UPID})
         life = {"change": sample(SnapshotView), "forget": sample(BinView), "bin_list": [sample(BinView)]}
         life |= {"bin_undo": "x", "bin_empty": sample(BinEmptied), "namespaces": [sample(NamespaceView)]}
@@ -293,6 +304,18 @@ class FakeContext:
         life |= {"set_owner": sample(GroupOwnerChanged), "clock": sample(ClockView), "confirm_clock": sample(ClockView)}
         self.lifecycle = Recorder(self.asked, life)
         schedule = sample(ScheduleView)
+        self.jobs = Recorder(
+            self.asked,
+            {
+                "list": [sample(JobView)],
+                "show": sample(JobView),
+                "create": sample(JobView),
+                "update": sample(JobView),
+                "remove": None,
+                "run": [UPID],
+                "calendar": [],
+            },
+        )
         self.plans = Recorder(self.asked, {"list": [schedule], "set": schedule, "unset": None})
         prune = {"retention": [sample(RetentionView)], "set_retention": sample(RetentionView), "clear_retention": None}
         self.pruning = Recorder(self.asked, prune | {"simulate": sample(PrunePlanView), "run": UPID})
@@ -318,6 +341,9 @@ class FakeContext:
                 "inbox": [sample(InboxView)],
                 "worker_status": sample(WorkerView),
                 "start_backup": UPID,
+                "retry_task": UPID,
+                "set_worker_slots": sample(WorkerView),
+                "task_keeping": TaskKeeping(),
                 "start_verify": UPID,
                 "verify_status": [sample(VerifyReport)],
                 "verify_outlook": [sample(VerifyOutlook)],

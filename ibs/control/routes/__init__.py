@@ -10,6 +10,7 @@ from ibs.control.routes import (
     datastores,
     gc,
     hosts,
+    jobs,
     lifecycle,
     metrics,
     readers,
@@ -21,5 +22,5 @@ from ibs.control.routes import (
 )
 
 _STORES = (datastores, lifecycle, gc, schedules, sessions, readers)
-_NOUNS = (system, services, metrics, *_STORES, tasks, hosts, access, audit)
+_NOUNS = (system, services, metrics, *_STORES, tasks, jobs, hosts, access, audit)
 ALL = tuple(chain.from_iterable(noun.routes for noun in _NOUNS))

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+import msgspec
+
+from ibs.catalog.tasks import TaskFilter
 from ibs.control.routes.sessions import datastore_path
 from ibs.control.routing import NDJSON, Call, Query, Routes, authenticated, needs
 from ibs.core import limits
 from ibs.core.access import Privilege
+from ibs.core.names import parse_time
 from ibs.core.tasks import TaskState, TaskType
 from ibs.errors import NotFoundError, UsageError
 from ibs.wire.common import TaskStarted
@@ -16,6 +20,7 @@ from ibs.wire.system import BackupRun, TaskLogLine, TaskView, WorkerView
 
 routes = Routes("tasks")
 _OWN_OR_AUDIT = authenticated("Task.Audit on /system, or the caller's own tasks")
+_OWN_OR_MODIFY = authenticated("System.Modify on /system, or the caller's own task; and Datastore.Backup")
 _OWN_OR_STOP = authenticated("Task.Stop on /system, or the caller's own task")
 
 
@@ -43,18 +48,36 @@ async def _task(call: Call, privilege: Privilege) -> TaskView:
     query=[
         Query("state", doc="only tasks in this state; running includes Starting"),
         Query("type", doc="only tasks of this type"),
+        Query("host", doc="only tasks of this host"),
+        Query("user", doc="only tasks that this identity asked for; without a token, those of all its tokens too"),
+        Query("job", doc="only tasks of this job"),
+        Query("since", doc="only tasks that were started at this time or later, RFC 3339"),
+        Query("until", doc="only tasks that were started before this time"),
         Query("limit", "integer", 50, doc="at most so many, newest first"),
     ],
 )
 async def task_list(call: Call) -> list[TaskView]:
     """List tasks, newest first."""
     everything = call.context.access.allows(call.principal, Privilege.TASK_AUDIT, "/system")
+    query = call.query
+    wanted = TaskFilter(
+        host=query["host"],
+        user=query["user"],
+        job=query["job"],
+        since_ns=_time_ns(query["since"]),
+        until_ns=_time_ns(query["until"]),
+    )
     return await call.context.tasks.list(
         state=_one_of(TaskState, call.query["state"], "state"),
         type=_one_of(TaskType, call.query["type"], "type"),
         auth_id="" if everything else call.principal.auth_id,
         limit=call.query["limit"],
+        **({"wanted": wanted} if wanted != TaskFilter() else {}),
     )
+
+
+def _time_ns(text: str) -> int:
+    return int(parse_time(text).timestamp()) * 1_000_000_000 if text else 0
 
 
 @routes.route("GET", "/tasks/{upid}", access=_OWN_OR_AUDIT, answer=TaskView)
@@ -85,6 +108,20 @@ async def task_stop(call: Call) -> TaskView:
     task = await _task(call, Privilege.TASK_STOP)
     await call.context.tasks.stop(task.upid)
     return await call.context.tasks.get(task.upid)
+
+
+@routes.route("POST", "/tasks/{upid}/retry", access=_OWN_OR_MODIFY, answer=TaskStarted)
+async def task_retry(call: Call) -> TaskStarted:
+    """Queue again what an ended task was to do, as a task of its own."""
+    await _task(call, Privilege.SYSTEM_MODIFY)
+    record = await call.context.tasks.record(call.path["upid"])
+    by = call.principal.auth_id
+    if record is not None and record.work:
+        run = msgspec.json.decode(record.work, type=BackupRun)
+        path = datastore_path(run.store, run.namespace)
+        call.context.access.require(call.principal, Privilege.DATASTORE_BACKUP, path)
+        by = record.auth_id  # it writes the same group as before
+    return TaskStarted(upid=await call.context.retry_task(by, call.path["upid"]))
 
 
 @routes.route("GET", "/worker/status", access=needs(Privilege.SYSTEM_AUDIT, "/system"), answer=WorkerView)

@@ -60,6 +60,7 @@ DECIDED_BY_HANDLER: dict[str, Any] = {
     "task_show": ("Admin",),
     "task_log": ("Admin",),
     "task_stop": ("Admin",),
+    "task_retry": ("Admin",),
     "session_base": OWN,
     "session_available": OWN,
     "session_resumed": OWN,
@@ -77,7 +78,7 @@ DECIDED_BY_HANDLER: dict[str, Any] = {
     "reader_close": OWN,
 }
 # What those who may not are told, where it is not 403: nobody learns what exists.
-HIDDEN = {"task_show": 404, "task_log": 404, "task_stop": 404}
+HIDDEN = {"task_show": 404, "task_log": 404, "task_stop": 404, "task_retry": 404}
 
 SNAPSHOT = "host/a/2026-11-22T19:00:00Z"
 BODY = {

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ibs.catalog.tasks import TaskFilter
 from ibs.errors import ConflictError
 from ibs.wire.datastore import VerifyStart
 from ibs.wire.system import BackupRun
@@ -78,3 +79,13 @@ async def test_system_rights_alone_write_no_backup(served: Served, context: Fake
     assert answer.status_code == 403
     assert answer.json()["details"]["path"] == "/datastore/main"
     assert context.asked == []
+
+
+async def test_more_filters_and_a_retry(ask: Any, context: FakeContext) -> None:
+    await ask("GET", "/tasks?host=web01&user=a@ibs&job=nightly&since=1970-01-01T00:00:01Z")
+    wanted = TaskFilter(host="web01", user="a@ibs", job="nightly", since_ns=1_000_000_000)
+    assert context.asked[-1] == ("list", "", "", "", 50, wanted)
+    await ask("GET", "/tasks?since=yesterday", 400)
+    assert (await ask("POST", f"/tasks/{UPID}/retry")).json() == {"upid": UPID}
+    assert context.asked[-1][0] == "retry_task"
+    await ask("POST", "/tasks/UPID:none/retry", 404)
