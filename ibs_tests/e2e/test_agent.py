@@ -108,9 +108,16 @@ def test_a_join_token_is_for_one_host_and_one_use(world: World) -> None:
     )
     assert refused.status == 3
     assert "lacks role" in refused.err
+    world.server.admin("host", "update", "db01", "--tag", "sql")
     world.server.admin("host", "remove", "db01")
     gone = host.client("agent", "run", "--allow-all", check=3)
     assert "error: the credential is not valid" in gone.err
+    [row] = world.server.admin("audit", "list", "--action", "host_update", "--output", "json").json()
+    assert (row["before"]["tags"], row["after"]["tags"]) == (["db"], ["sql"])
+    exported = world.server.admin("audit", "export").out
+    assert "agent_join" in exported
+    assert token not in exported
+    assert secret["secret"] not in exported
 
 
 def test_a_wrong_certificate_gets_no_token(world: World) -> None:
