@@ -45,6 +45,7 @@ from ibs.security.tls import Certificate, ensure_certificate, server_context
 from ibs.services import metrics_server, roster
 from ibs.services.api import Bound, ServeApi
 from ibs.services.audit import Audit
+from ibs.services.bundle import Support
 from ibs.services.context import Endpoint, ServerContext, service_view
 from ibs.services.hosts import Hosts
 from ibs.services.hosts_book import HostBook
@@ -346,6 +347,7 @@ def _compose(
         pid=os.getpid(),
         uptime=lambda: clock.monotonic() - began,
         audit=base.audit,
+        support=Support(lambda: context, spawn=spawn),
     )
     return context
 

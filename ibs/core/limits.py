@@ -476,3 +476,15 @@ AUDIT_REFUSALS_PER_MINUTE = 120
 AUDIT_KINDS_COUNTED_MAX = 256
 AUDIT_COUNT_SECONDS = 60.0
 AUDIT_PIECE_BYTES = 1 * MIB
+
+# --- support bundles ---
+BUNDLES_KEPT = 3
+BUNDLE_TASKS_MAX = 100
+BUNDLE_BYTES_MAX = 64 * MIB
+"""Content of a bundle before it is compressed."""
+BUNDLE_LOG_BYTES = 1 * MIB
+"""The end of each log file that goes into a bundle."""
+BUNDLE_ROWS = 1000
+BUNDLE_FAILED_TASKS = 50
+BUNDLE_TASK_LINES = 5000
+BUNDLE_FACT_CHARS = 64 * KIB

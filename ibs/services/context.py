@@ -27,6 +27,7 @@ from ibs.runtime.stall import StallDetector
 from ibs.runtime.supervisor import ServiceState, Supervisor, by_role
 from ibs.services import outlook
 from ibs.services.audit import Audit
+from ibs.services.bundle import Support
 from ibs.services.collecting import StartGc, UndoGc, gc_status, steer_gc
 from ibs.services.gc import Cleanup
 from ibs.services.hosts import Hosts
@@ -154,6 +155,7 @@ class ServerContext:
     pid: int
     uptime: Callable[[], float]
     audit: Audit
+    support: Support
 
     def status(self) -> ServerStatus:
         """The server and its roles as they are now."""

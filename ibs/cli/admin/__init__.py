@@ -24,6 +24,7 @@ from ibs.cli.admin import (
     service,
     snapshot,
     status,
+    support,
     task,
     verify,
     worker,
@@ -78,5 +79,6 @@ root.add_typer(access.tokens)
 root.add_typer(access.acl)
 root.add_typer(notification.root)
 root.add_typer(audit.root)
+root.command("support-bundle", epilog=example("ironcore-backup support-bundle --task UPID"))(support.support_bundle)
 
 main = main_of(root)

@@ -17,10 +17,11 @@ from ibs.control.routes import (
     schedules,
     services,
     sessions,
+    support,
     system,
     tasks,
 )
 
 _STORES = (datastores, lifecycle, gc, schedules, sessions, readers)
-_NOUNS = (system, services, metrics, *_STORES, tasks, jobs, hosts, access, audit)
+_NOUNS = (system, services, metrics, *_STORES, tasks, jobs, hosts, access, audit, support)
 ALL = tuple(chain.from_iterable(noun.routes for noun in _NOUNS))

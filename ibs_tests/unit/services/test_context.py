@@ -58,6 +58,7 @@ def context_of(house: House) -> ServerContext:
         pid=4711,
         uptime=lambda: 12.3456,
         audit=nobody,
+        support=nobody,
     )
 
 
