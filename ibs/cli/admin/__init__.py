@@ -14,14 +14,17 @@ from ibs.cli.admin import (
     datastore,
     gc,
     host,
+    job,
     login,
     namespace,
     notification,
+    preview,
     prune,
     recyclebin,
     retention,
     serve,
     service,
+    sla,
     snapshot,
     status,
     support,
@@ -74,11 +77,14 @@ root.add_typer(worker.root)
 root.add_typer(service.root)
 root.add_typer(backup.root)
 root.add_typer(host.root)
+root.add_typer(job.root)
+root.add_typer(preview.root)
 root.add_typer(access.users)
 root.add_typer(access.tokens)
 root.add_typer(access.acl)
 root.add_typer(notification.root)
 root.add_typer(audit.root)
+root.add_typer(sla.root)
 root.command("support-bundle", epilog=example("ironcore-backup support-bundle --task UPID"))(support.support_bundle)
 
 main = main_of(root)

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from ibs.cli.admin import root
+from ibs.wire.common import TaskStarted
+from ibs.wire.jobs import TaskKeeping
 from ibs.wire.session import StageFigures
 from ibs.wire.system import TaskLogLine, TaskView
 from ibs_tests.support.fakeapi import install, invoke
@@ -52,3 +54,35 @@ def test_stop_and_unknown_tasks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     api.answers["POST", f"/tasks/{UPID}/stop"] = TASK
     assert "stopping" in invoke(root, "task", "stop", UPID).output
     assert invoke(root, "task", "show", "UPID:none").exit_code == 5
+
+
+def test_more_filters(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    api = install(monkeypatch, tmp_path)
+    api.answers["GET", "/tasks"] = [TASK]
+    since = "2026-11-22T19:00:00Z"
+    invoke(root, "task", "list", "--host", "web01", "--job", "j", "--user", "a@ibs", "--since", since, "--until", "1h")
+    asked = api.asked[0][2]
+    assert (asked["host"], asked["job"], asked["user"], asked["since"]) == ("web01", "j", "a@ibs", since)
+    assert asked["until"] > since
+    assert invoke(root, "task", "list", "--since", "yesterday").exit_code == 2
+
+
+def test_a_log_goes_to_a_new_file_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    api = install(monkeypatch, tmp_path)
+    line = TaskLogLine(n=0, time="2026-11-22T19:00:00Z", level="warning", text="odd")
+    api.answers["LINES", f"/tasks/{UPID}/log"] = [line]
+    target = tmp_path / "task.log"
+    assert "1 lines written" in invoke(root, "task", "log", UPID, "--output-file", str(target)).output
+    assert target.read_text() == "2026-11-22T19:00:00Z warning odd\n"
+    assert invoke(root, "task", "log", UPID, "--output-file", str(target)).exit_code == 2
+
+
+def test_retry_and_keep(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    api = install(monkeypatch, tmp_path)
+    api.answers["POST", f"/tasks/{UPID}/retry"] = TaskStarted(upid="UPID:new")
+    assert "UPID:new" in invoke(root, "task", "retry", UPID, "--detach").output
+    api.answers["GET", "/worker/task-keeping"] = TaskKeeping(count=10)
+    api.answers["POST", "/worker/task-keeping"] = TaskKeeping(count=10, days=90)
+    assert "however old" in invoke(root, "task", "keep").output
+    assert "90 days" in invoke(root, "task", "keep", "--days", "90").output
+    assert api.asked[-1][2] == TaskKeeping(count=10, days=90)

@@ -20,3 +20,11 @@ def test_slots_and_queue(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     shown = invoke(root, "worker", "status").output
     assert "0 of 4 slots busy, 1 queued" in shown
     assert "a free worker slot" in shown
+
+
+def test_slots_are_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    api = install(monkeypatch, tmp_path)
+    api.answers["POST", "/worker/slots"] = WorkerView(slots=8, running=[], queued=[])
+    assert "0 of 8 slots busy" in invoke(root, "worker", "set", "--slots", "8").output
+    assert api.asked[0][2].slots == 8
+    assert invoke(root, "worker", "set", "--slots", "0").exit_code == 2
