@@ -217,10 +217,14 @@ class WorkQueue:
                     nursery.start_soon(self._run, item)
                 if stopping.is_set():
                     break
-                # Nothing tells that a window opens or a retry is due: then, and only then, look again after a while.
-                patience = limits.WORKER_LOOK_SECONDS if self._waiting else float("inf")
-                with trio.move_on_after(patience):
+                with trio.move_on_after(self._patience()):
                     await self._changed.wait()
+
+    def _patience(self) -> float:
+        """Seconds until something may begin that nobody tells of: a retry that is due, a window that opens."""
+        now = self._clock.now_ns()
+        due = [(item.row.not_before_ns - now) / _NS for item in self._waiting if item.row.not_before_ns > now]
+        return min([limits.WORKER_LOOK_SECONDS, *due]) if self._waiting else float("inf")
 
     async def _run(self, item: Item) -> None:
         task, row = item.task, item.row
