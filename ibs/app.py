@@ -54,6 +54,7 @@ from ibs.services.metrics import Metrics, Sources
 from ibs.services.mirror import Mirrors
 from ibs.services.pruning import Pruning
 from ibs.services.sessions import Readers, Sessions
+from ibs.services.sla import SlaWatch
 from ibs.services.upkeep import Upkeep
 from ibs.version import PRODUCT, VERSION
 from ibs.wire import frames
@@ -313,6 +314,9 @@ def _compose(
     spawn(partial(_mirrors(base, supervisor).run, base.settings.state_dir))
     spawn(base.hosts.watch)
     spawn(base.audit.keep_counting)
+    publish, kept = base.bus.publish, base.catalog.settings
+    sla = SlaWatch(datastores, tasks, kept, clock=clock, publish=publish, jobs=roles.jobs.list)
+    spawn(sla.run)
     context = ServerContext(
         settings=base.settings,
         clock=clock,
@@ -348,6 +352,7 @@ def _compose(
         uptime=lambda: clock.monotonic() - began,
         audit=base.audit,
         support=Support(lambda: context, spawn=spawn),
+        sla=sla,
     )
     return context
 

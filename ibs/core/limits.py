@@ -449,7 +449,7 @@ JOB_HOSTS_MAX = 500
 JOB_WORDS_MAX = 64
 """Items in one list of a job's, such as sources or tags."""
 JOB_RETRIES_MAX = 10
-JOB_RETRY_SECONDS = 60.0
+JOB_RETRY_SECONDS = 30.0
 """Before the second attempt; doubled before each further one."""
 JOB_RETRY_SECONDS_MAX = 3600.0
 JOB_DELAY_SECONDS_MAX = 86_400
@@ -462,29 +462,35 @@ WORKER_SETTLE_SECONDS = 10.0
 TASKS_KEEP_DAYS_MAX = 36_500
 RETENTION_GROUPS_MAX = 20_000
 
-# --- audit log ---
+# --- audit log, support bundles, watch over backups ---
 AUDIT_LINE_BYTES_MAX = 64 * KIB
 AUDIT_FILE_BYTES = 16 * MIB
 """A file of the audit log that has grown to this is followed by a new one."""
 AUDIT_RESERVE_BYTES = 1 * MIB
 """Kept free beside the audit log, for what changes under way have to say when the disk gets full."""
 AUDIT_VALUE_BYTES_MAX = 8 * KIB
-"""Largest before or after of a row."""
 AUDIT_TEXT_CHARS_MAX = 1000
 AUDIT_REFUSALS_PER_MINUTE = 120
 """Refused and failed requests written singly in a minute; further ones are counted."""
 AUDIT_KINDS_COUNTED_MAX = 256
 AUDIT_COUNT_SECONDS = 60.0
 AUDIT_PIECE_BYTES = 1 * MIB
-
-# --- support bundles ---
 BUNDLES_KEPT = 3
 BUNDLE_TASKS_MAX = 100
 BUNDLE_BYTES_MAX = 64 * MIB
 """Content of a bundle before it is compressed."""
 BUNDLE_LOG_BYTES = 1 * MIB
-"""The end of each log file that goes into a bundle."""
 BUNDLE_ROWS = 1000
 BUNDLE_FAILED_TASKS = 50
 BUNDLE_TASK_LINES = 5000
 BUNDLE_FACT_CHARS = 64 * KIB
+SLA_HISTORY = 30
+SLA_LEARN_BACKUPS_MIN = 5
+SLA_MISSING_TIMES = 3
+"""A backup that is late by so many times what is allowed is missing."""
+SLA_SIZE_SLACK_BYTES = 16 * MIB
+"""Growth of this much is never suspicious by what was learned."""
+SLA_RPO_SECONDS_MAX = 366.0 * 86_400
+SLA_CHECK_SECONDS = 300.0
+SLA_RULES_MAX = 5000
+SLA_FAILED_TASKS = 1000

@@ -37,6 +37,7 @@ from ibs.services.metrics import Metrics
 from ibs.services.plans import StorePlans
 from ibs.services.pruning import Pruning
 from ibs.services.scheduler import NextRun, Timetable
+from ibs.services.sla import SlaWatch
 from ibs.services.upkeep import Upkeep
 from ibs.services.verifier import StartVerify
 from ibs.services.worker import KeepTasks, Retry, SetSlots, Submit, WorkerStatus
@@ -156,6 +157,7 @@ class ServerContext:
     uptime: Callable[[], float]
     audit: Audit
     support: Support
+    sla: SlaWatch
 
     def status(self) -> ServerStatus:
         """The server and its roles as they are now."""

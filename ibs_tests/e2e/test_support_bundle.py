@@ -73,3 +73,13 @@ def test_names_stay_on_request_and_secrets_never(server: ServerProcess, tmp_path
     assert "hunter2hunter2" not in text
     server.admin("support-bundle", "--output", str(path), check=ExitStatus.FAILED)
     server.admin("support-bundle", "--task", "UPID:none", "--output", str(tmp_path / "n"), check=ExitStatus.NOT_FOUND)
+
+
+def test_the_watch_over_backups_sees_the_group(server: ServerProcess) -> None:
+    group = "ns:okapispace/host/zebrahost"
+    server.admin("sla", "set", group, "--rpo", "26h", "--min-size", "1GiB")
+    [row] = server.admin("sla", "list", "--output", "json").json()
+    assert (row["group"], row["state"], row["learned"]) == ("host/zebrahost", "suspiciously small", False)
+    assert row["due"] > row["last"]
+    server.admin("sla", "unset", group)
+    assert "learning" in server.admin("sla", "list").out

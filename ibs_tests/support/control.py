@@ -56,6 +56,7 @@ from ibs.wire.lifecycle import (
 from ibs.wire.reader import ReaderOpened
 from ibs.wire.schedule import ScheduleView
 from ibs.wire.session import ArchiveClosed, CommitResult, SessionOpen, SessionOpened, StageReport
+from ibs.wire.sla import SlaView
 from ibs.wire.system import (
     AclEntry,
     InboxView,
@@ -295,6 +296,7 @@ class FakeContext:
         async def pieces() -> AsyncIterator[bytes]:
             yield b"bundle"
 
+        self.sla = Recorder(self.asked, {"list": [sample(SlaView)], "set": sample(SlaView), "unset": None})
         self.support = Recorder(self.asked, {"start": UPID, "read": pieces()})
         self.upkeep = Recorder(self.asked, {"maintain": UPID, "reindex": UPID})
         life = {"change": sample(SnapshotView), "forget": sample(BinView), "bin_list": [sample(BinView)]}

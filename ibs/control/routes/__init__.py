@@ -17,11 +17,12 @@ from ibs.control.routes import (
     schedules,
     services,
     sessions,
+    sla,
     support,
     system,
     tasks,
 )
 
 _STORES = (datastores, lifecycle, gc, schedules, sessions, readers)
-_NOUNS = (system, services, metrics, *_STORES, tasks, jobs, hosts, access, audit, support)
+_NOUNS = (system, services, metrics, *_STORES, tasks, jobs, hosts, access, audit, support, sla)
 ALL = tuple(chain.from_iterable(noun.routes for noun in _NOUNS))

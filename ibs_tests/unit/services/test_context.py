@@ -59,6 +59,7 @@ def context_of(house: House) -> ServerContext:
         uptime=lambda: 12.3456,
         audit=nobody,
         support=nobody,
+        sla=nobody,
     )
 
 
