@@ -136,7 +136,7 @@ def _recover(held: Held, boot_id: str) -> tuple[ChunkDb, Recovered]:
         return _scratch_index(held), Recovered(clean=False, index_rebuilt=True)
     # What a killed process removed last may not be on the platter, nor is what the sweep removes now: before the
     # first chunk is deleted everything is flushed.
-    held.manifests_removed = not clean
+    held.manifests_removed = not clean and before.generation > 0
     swept = 0 if clean else recovery.sweep_litter()
     db, rebuilt = _index(recovery, before, promoted)
     try:
