@@ -124,9 +124,11 @@ def verify(server: ServerOption = None, state_dir: StateDirOption = None, output
     end(ExitStatus.OK if found.ok else ExitStatus.FAILED)
 
 
-@root.command("export", epilog=example("ironcore-backup audit export --file audit.jsonl"))
+@root.command("export", epilog=example("ironcore-backup audit export --output audit.jsonl"))
 def export(
-    file: Annotated[Path | None, typer.Option("--file", help="A new file to write to; without it stdout.")] = None,
+    file: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="A new file; without it stdout.")
+    ] = None,
     server: ServerOption = None,
     state_dir: StateDirOption = None,
 ) -> None:

@@ -45,3 +45,11 @@ def test_times() -> None:
     assert moment("2h").endswith("Z")
     with pytest.raises(UsageError):
         moment("soon")
+
+
+def test_an_export_overwrites_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    install(monkeypatch, tmp_path)
+    path = tmp_path / "kept"
+    path.write_text("mine")
+    assert invoke(root, "audit", "export", "--output", str(path)).exit_code == 1
+    assert path.read_text() == "mine"
