@@ -1,4 +1,4 @@
-"""Slots and a bounded first-in-first-out queue of tasks. Used by the worker and the verifier.
+"""Slots and a bounded first-in-first-out queue of tasks. Used by the verifier and the collector, not by the worker.
 
 A queue is made once by `app` and outlives the actor that serves it, so what was queued is still there when the actor
 was restarted. Invariants: never more tasks run than there are slots; a task that was taken in always reaches an end;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -10,8 +11,9 @@ from trio.testing import MockClock
 from ibs.engine.task import Task
 from ibs.errors import DatastoreOffline, NotFoundError, UsageError
 from ibs.runtime.mailbox import Handle
-from ibs.services.worker import Retry, SetSlots, Submit, Worker, WorkerStatus, checked
+from ibs.services.worker import KeepTasks, Retry, SetSlots, Submit, Worker, WorkerStatus, checked
 from ibs.services.workqueue import WorkQueue
+from ibs.wire.jobs import TaskKeeping
 from ibs.wire.system import BackupRun
 from ibs_tests.unit.services.conftest import House
 
@@ -121,3 +123,21 @@ async def test_slots_are_remembered_and_a_task_is_done_again(house: House, autoj
         bench.queue.set_slots(1)
         await house.kill("worker")
         assert (await bench.handle.ask(WorkerStatus())).slots == 7
+
+
+async def test_how_long_tasks_are_kept_is_remembered(house: House, autojump_clock: MockClock) -> None:
+    bench = Bench(house)
+    bench.gate.set()
+    async with house.running():
+        assert await bench.handle.ask(KeepTasks(None)) == TaskKeeping()
+        for number in range(3):
+            await bench.handle.ask(Submit("root@ibs", msgspec.structs.replace(RUN, backup_id=str(number))))
+            await trio.testing.wait_all_tasks_blocked()
+        await bench.handle.ask(KeepTasks(TaskKeeping(count=2, days=9)))
+        assert [task.id for task in await house.tasks.list()] == ["main:host/2", "main:host/1"]
+        house.tasks.keep_count = house.tasks.keep_days = 0
+        await house.kill("worker")
+        assert (house.tasks.keep_count, house.tasks.keep_days) == (2, 9)
+        await trio.sleep(10 * 86_400)
+        await house.tasks.trim()
+        assert await house.tasks.list() == []
