@@ -314,6 +314,7 @@ def _compose(
     spawn(partial(_mirrors(base, supervisor).run, base.settings.state_dir))
     spawn(base.hosts.watch)
     spawn(base.audit.keep_counting)
+    spawn(partial(base.audit.watch, base.bus.subscribe("audit")))
     publish, kept = base.bus.publish, base.catalog.settings
     sla = SlaWatch(datastores, tasks, kept, clock=clock, publish=publish, jobs=roles.jobs.list)
     spawn(sla.run)

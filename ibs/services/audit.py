@@ -8,7 +8,7 @@ change is let through, while reading goes on; refusals are written singly up to 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -16,7 +16,9 @@ import trio
 
 from ibs.core import audit, limits
 from ibs.core.audit import AuditRow, Link, Outcome
+from ibs.core.events import Event
 from ibs.core.names import format_time
+from ibs.core.tasks import TaskState, TaskType
 from ibs.errors import FailedError, FormatError, IbsError, NoSpace, NotFoundError
 from ibs.log import get_logger, redact
 from ibs.ports.clock import Clock
@@ -25,6 +27,7 @@ from ibs.services.audit_files import AuditFiles
 from ibs.wire.audit import AuditCheck, AuditView
 
 HEAD: Final = "audit-head"
+_TASKS: Final = frozenset({TaskType.GC.value, TaskType.PRUNE.value})
 _log = get_logger("api")
 
 
@@ -136,6 +139,28 @@ class Audit:
                 await self.flush_counted()
             except IbsError as error:
                 _log.error("counted refusals could not be written", error=error.message)
+
+    async def watch(self, events: AsyncIterable[Event]) -> None:
+        """Note how tasks that take data away ended, whoever began them: most begin by a schedule, with no request.
+
+        Runs for ever, in the background. After the fact: it holds up nothing.
+        """
+        async for event in events:
+            fields = event.fields
+            if event.kind != "task.ended" or fields.get("type") not in _TASKS:
+                continue
+            good = fields.get("state") in {TaskState.OK, TaskState.WARNING}
+            try:
+                await self.note(
+                    auth_id=str(fields.get("auth_id", "")),
+                    peer="",
+                    action=f"task_{fields['type']}",
+                    target=str(fields.get("id", "")),
+                    outcome=Outcome.OK if good else Outcome.FAILED,
+                    after={name: fields.get(name) for name in ("upid", "state", "message")},
+                )
+            except IbsError as error:
+                _log.error("the end of a task could not be written into the audit log", error=error.message)
 
     async def close(self) -> None:
         """Write what is still only counted."""

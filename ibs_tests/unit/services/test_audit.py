@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import trio.testing
 from ibs.catalog.catalog import Catalog, open_catalog
 from ibs.core import limits
 from ibs.core.audit import Outcome
+from ibs.core.events import Event, EventSource, Severity
 from ibs.errors import NoSpace, NotAuthenticated, NotFoundError
 from ibs.runtime.clock import LoopClock
 from ibs.runtime.pool import InlinePool
@@ -89,6 +92,20 @@ async def test_refusals_beyond_the_bound_are_counted(tmp_path: Path, autojump_cl
         await audit.close()
         [last] = await audit.find({"outcome": "refused"}, 1)
         assert (last.count, last.code) == (50, "not-authenticated")
+
+
+async def test_the_end_of_a_collection_is_a_row(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    async def events() -> AsyncIterator[Event]:
+        now = datetime(2026, 1, 1, tzinfo=UTC)
+        for kind, state in (("gc", "OK"), ("prune", "FAILED"), ("backup", "OK")):
+            fields = {"type": kind, "state": state, "id": "main", "auth_id": "root@ibs", "upid": "u", "message": ""}
+            yield Event(now, EventSource.DATASTORE, Severity.INFO, "task.ended", "x", fields)
+
+    async with open_catalog(tmp_path / "state", inline=True) as catalog:
+        audit = await started(catalog)
+        await audit.watch(events())
+        seen = [(row.action, row.target, row.outcome, row.auth_id) for row in await audit.find({}, 9)]
+        assert seen == [("task_prune", "main", "failed", "root@ibs"), ("task_gc", "main", "ok", "root@ibs")]
 
 
 async def test_what_cannot_be_written_is_refused(
