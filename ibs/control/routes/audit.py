@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ibs.control.routing import NDJSON, Call, Octets, Query, Routes, needs
+from ibs.control.routing import OCTETS, Call, Octets, Query, Routes, needs
 from ibs.core import limits
 from ibs.core.access import Privilege
 from ibs.core.audit import Outcome
@@ -51,7 +51,7 @@ async def audit_check(call: Call) -> AuditCheck:
     return await call.context.audit.verify()
 
 
-@routes.route("GET", "/audit/export", access=_AUDIT, answer="application/octet-stream")
+@routes.route("GET", "/audit/export", access=_AUDIT, answer=OCTETS)
 async def audit_export(call: Call) -> Octets:
     """Stream the audit log as it is stored, one JSON object a line."""
-    return Octets(call.context.audit.export(), NDJSON)
+    return Octets(call.context.audit.export())
