@@ -51,6 +51,7 @@ def backup_job(
             all_file_systems=run.all_file_systems,
             reread=run.reread,
             reread_every=run.reread_every,
+            bandwidth=run.bandwidth,
         )
         outcome = await run_backup(transport, plan, pool=pool, clock=clock)
         note_commit(datastore.uuid, outcome.snapshot)

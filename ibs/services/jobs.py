@@ -241,6 +241,7 @@ class JobDesk:
                     exclude=spec.exclude,
                     all_file_systems=spec.all_file_systems,
                     reread_every=spec.reread_every,
+                    bandwidth=spec.bandwidth,
                     host=host,
                     job=record.name,
                     notification_group=spec.notification_group,

@@ -36,6 +36,8 @@ class JobSpec(Wire, frozen=True, kw_only=True):
     exclude: Words = []
     all_file_systems: bool = False
     reread_every: Count = limits.FULL_REREAD_EVERY_RUNS
+    bandwidth: Count = 0
+    """Bytes a second that each of its tasks sends at most; 0: no limit."""
     schedule: Annotated[str, msgspec.Meta(max_length=limits.SCHEDULE_CHARS_MAX)] = ""
     time_zone: str = "UTC"
     random_delay: Annotated[int, msgspec.Meta(ge=0, le=limits.JOB_DELAY_SECONDS_MAX)] = 0

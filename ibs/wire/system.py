@@ -96,6 +96,8 @@ class BackupRun(Wire, frozen=True, kw_only=True):
     all_file_systems: bool = False
     reread: bool = False
     reread_every: Count = 30
+    bandwidth: Count = 0
+    """Bytes a second that are sent at most; 0: no limit."""
     host: str = ""
     job: str = ""
     notification_group: str = ""

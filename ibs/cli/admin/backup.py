@@ -12,6 +12,7 @@ from ibs.cli.follow import end, follow_task
 from ibs.cli.output import Output, OutputOption
 from ibs.core import limits
 from ibs.core.names import parse_source
+from ibs.units import parse_rate
 from ibs.wire.common import TaskStarted
 from ibs.wire.system import BackupRun
 
@@ -41,6 +42,9 @@ def run_(
     reread_every: Annotated[
         int, typer.Option(min=0, help="Read everything in every run of this number in a row; 0: never.")
     ] = limits.FULL_REREAD_EVERY_RUNS,
+    bandwidth: Annotated[
+        str | None, typer.Option(metavar="RATE", help="Send at most this much, such as 10MiB/s.")
+    ] = None,
     pre_hook: Annotated[str, typer.Option(help="Hook of the host to run before; its name, see the agent.")] = "",
     post_hook: Annotated[str, typer.Option(help="Hook of the host to run after, however it ends.")] = "",
     detach: Annotated[bool, typer.Option(help="Print the UPID and return.")] = False,
@@ -61,6 +65,7 @@ def run_(
             all_file_systems=all_file_systems,
             reread=reread,
             reread_every=reread_every,
+            bandwidth=parse_rate(bandwidth) if bandwidth else 0,
             host=host,
             pre_hook=pre_hook,
             post_hook=post_hook,

@@ -24,7 +24,7 @@ from ibs.cli.output import (
 )
 from ibs.cli.policies import KeepDaily, KeepHourly, KeepLast, KeepMonthly, KeepWeekly, KeepYearly, policy_of
 from ibs.errors import UsageError
-from ibs.units import parse_duration
+from ibs.units import format_rate, parse_duration, parse_rate
 from ibs.wire.jobs import CalendarRow, JobCreate, JobSpec, JobStarted, JobUpdate, JobView
 
 root = app("job", "Jobs: what is backed up where and when, without anybody asking.")
@@ -44,6 +44,9 @@ Zone = Annotated[str | None, typer.Option("--time-zone", help="IANA zone of sche
 Delay = Annotated[str | None, typer.Option("--random-delay", help="Spread runs over this, such as 30m.")]
 CatchUp = Annotated[bool | None, typer.Option("--catch-up/--no-catch-up", help="Make up for a missed run (default).")]
 Retries = Annotated[int | None, typer.Option(min=0, max=10, help="Times a failed task is tried again, ever later.")]
+Bandwidth = Annotated[
+    str | None, typer.Option(metavar="RATE", help="Each task sends at most this much, such as 10MiB/s.")
+]
 Comment = Annotated[str | None, typer.Option(help="For people.")]
 Namespace = Annotated[str | None, typer.Option("--namespace", "--ns", help="Namespace, such as a/b.")]
 BackupId = Annotated[str | None, typer.Option(help="Id of the group; each host's name by default.")]
@@ -88,6 +91,8 @@ def _changes(options: dict[str, Any]) -> dict[str, Any]:
     given = {name: value for name, value in options.items() if name in JobSpec.__struct_fields__ and value is not None}
     if given.get("random_delay") is not None:
         given["random_delay"] = int(parse_duration(given["random_delay"]))
+    if options.get("bandwidth"):
+        given["bandwidth"] = parse_rate(options["bandwidth"])
     if options.get("path"):
         given["sources"] = [source_of(item) for item in options["path"]]
     retention = policy_of(keep, options.get("time_zone") or "UTC", required=False)
@@ -113,6 +118,7 @@ def create(
     catch_up: CatchUp = None,
     window: Window = None,
     retries: Retries = None,
+    bandwidth: Bandwidth = None,
     namespace: Namespace = None,
     backup_id: BackupId = None,
     backup_type: BackupType = None,
@@ -159,6 +165,7 @@ def update(
     catch_up: CatchUp = None,
     window: Window = None,
     retries: Retries = None,
+    bandwidth: Bandwidth = None,
     namespace: Namespace = None,
     backup_id: BackupId = None,
     backup_type: BackupType = None,
@@ -337,6 +344,7 @@ def _print(view: JobView, output: Output) -> None:
         ("Random delay", f"up to {spec.random_delay} s" if spec.random_delay else ""),
         ("Window", ", ".join(spec.window)),
         ("Retries", str(spec.retries or "")),
+        ("Bandwidth", f"at most {format_rate(spec.bandwidth)} a task" if spec.bandwidth else ""),
         ("Retention", rules),
         ("Hooks", " ".join(filter(None, (spec.pre_hook, spec.post_hook)))),
         ("Notification group", spec.notification_group),

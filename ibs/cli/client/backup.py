@@ -25,7 +25,7 @@ from ibs.errors import ExitStatus, UsageError
 from ibs.runtime.clock import SystemClock
 from ibs.runtime.pool import ThreadPool
 from ibs.sources.changes import MapForm
-from ibs.units import format_bytes, format_count, format_duration, format_rate
+from ibs.units import format_bytes, format_count, format_duration, format_rate, parse_rate
 from ibs.version import VERSION
 from ibs.wire.system import WhoAmI
 
@@ -58,6 +58,9 @@ def backup(
     verify_unchanged: Annotated[
         str | None, typer.Option(metavar="N%", help="Share of the chunks called unchanged to read and compare.")
     ] = None,
+    bandwidth: Annotated[
+        str | None, typer.Option(metavar="RATE", help="Send at most this much, such as 10MiB/s.")
+    ] = None,
     level: Annotated[int, typer.Option(min=1, max=19, help="zstd level: 1 is fast, 19 small.")] = 2,
     discard_if_full: Annotated[
         bool, typer.Option(help="When the datastore is full, free what was sent; by default it waits for the next try.")
@@ -88,6 +91,7 @@ def backup(
                 reread=reread,
                 reread_every=reread_every,
                 discard_if_full=discard_if_full,
+                bandwidth=parse_rate(bandwidth) if bandwidth else 0,
                 changes=Changes.parse(
                     changed or (),
                     changed_since,

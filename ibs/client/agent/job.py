@@ -132,6 +132,7 @@ class Job:
             all_file_systems=run.all_file_systems,
             reread=run.reread,
             reread_every=run.reread_every,
+            bandwidth=run.bandwidth,
         )
 
     async def _backup(self, plan: BackupPlan) -> BackupOutcome:

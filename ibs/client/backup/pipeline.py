@@ -28,6 +28,7 @@ from ibs.core.keys import DataKeys
 from ibs.ports.clock import Clock
 from ibs.ports.pool import Pool
 from ibs.ports.transport import BackupTransport
+from ibs.runtime.throttle import Throttle
 from ibs.sources.tree.content import FileAccess
 
 JobChannel = trio.MemorySendChannel[Job]
@@ -57,6 +58,8 @@ class Engine:
     encoders: int = limits.POOL_CPU_THREADS
     senders: int = limits.BACKUP_SENDERS
     files: FileAccess = field(default_factory=FileAccess)
+    throttle: Throttle | None = None
+    """Of bytes sent."""
 
     @property
     def domain(self) -> bytes:
@@ -202,12 +205,14 @@ async def _send(engine: Engine, blobs: trio.MemoryReceiveChannel[list[Blob]]) ->
                 batch.extend(more)
                 size += sum(len(blob) for _, blob in more)
             for body in bodies(batch):
+                sent = sum(len(blob) for _, blob in body)
+                if engine.throttle is not None:
+                    await engine.throttle.take(sent)
                 began = monotonic()
                 figures.add("send", wait=began - idle)
                 await engine.transport.send([blob for _, blob in body])
                 engine.ledger.acknowledge([chunk_id for chunk_id, _ in body])
                 idle = monotonic()
-                sent = sum(len(blob) for _, blob in body)
                 figures.add("send", busy=idle - began, size=sent, items=len(body))
                 figures.bytes_sent += sent
                 figures.chunks_sent += len(body)

@@ -97,6 +97,7 @@ class BackupPlan:
     `level` is zstd's; 2 is tuned for chunks (`core.blob`). `reread` reads everything although it seems unchanged, as
     every run of number `reread_every` in a row does (0: none). `client` names host and program.
     `discard_if_full`: when the datastore is full, what this backup delivered is not kept for the next attempt.
+    `bandwidth`: bytes a second of new data that are sent at most (0: as many as there is room for).
     """
 
     store: str
@@ -113,6 +114,7 @@ class BackupPlan:
     reread_every: int = limits.FULL_REREAD_EVERY_RUNS
     changes: Changes | None = None
     discard_if_full: bool = False
+    bandwidth: int = 0
 
     def __post_init__(self) -> None:
         """Raises UsageError."""

@@ -36,6 +36,7 @@ from ibs.errors import FailedError, FormatError, IbsError, NoSpace, SessionLost,
 from ibs.ports.clock import Clock
 from ibs.ports.pool import Pool
 from ibs.ports.transport import BackupTransport
+from ibs.runtime.throttle import Throttle
 from ibs.sources.changes import ChangeMap, read_maps
 from ibs.sources.image import ImageSource
 from ibs.sources.notes import Note, reason, shown
@@ -76,7 +77,16 @@ async def run_backup(
     notebook = Notebook(figures)
     segments = SegmentPool(limits.BACKUP_SEGMENTS, limits.BACKUP_SEGMENT_BYTES)
     engine = Engine(
-        transport, pool, clock, figures, Ledger(), segments, plan.keys, plan.level, files=files or FileAccess()
+        transport,
+        pool,
+        clock,
+        figures,
+        Ledger(),
+        segments,
+        plan.keys,
+        plan.level,
+        files=files or FileAccess(),
+        throttle=Throttle(clock, plan.bandwidth) if plan.bandwidth else None,
     )
     run = _Run(engine, plan, notebook, progress)
     try:

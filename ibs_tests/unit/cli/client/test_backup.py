@@ -76,7 +76,7 @@ def test_options_become_the_plan(api: FakeApi, monkeypatch: pytest.MonkeyPatch) 
     done = invoke(root, "backup", "etc.tree:/etc", "d.img:/dev/sda", *options, "--all-file-systems")
     assert done.exit_code == 0, done.output
     plan = backups.plans[0]
-    assert (plan.store, plan.group, plan.owner, plan.namespace) == ("main", "host/me", "a@ibs!t", "a/b")
+    assert (plan.store, plan.group, plan.owner, plan.namespace) == ("main", "host/me", "", "a/b")
     assert plan.sources == (("etc.tree", "/etc"), ("d.img", "/dev/sda"))
     assert plan.excludes == ("*.tmp", "x")
     assert (plan.level, plan.reread, plan.all_file_systems) == (9, True, True)

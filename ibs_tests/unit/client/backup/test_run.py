@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from ibs.client.backup.run import dry_run, find_sources, run_backup
 from ibs.core import index, limits
@@ -17,7 +18,7 @@ from ibs.core.keys import DataKeys
 from ibs.core.manifest import Signature, public_key, verify
 from ibs.core.tree import Kind
 from ibs.errors import FailedError, NoSpace, SessionLost, SourceUnreadable, UsageError
-from ibs.runtime.clock import ManualClock
+from ibs.runtime.clock import LoopClock, ManualClock
 from ibs.runtime.pool import InlinePool, ThreadPool
 from ibs_tests.support.backups import CountingFiles, LaterClock, MemoryServer, back_up, differences, plan
 from ibs_tests.support.trees import many_files, rich_tree
@@ -270,6 +271,19 @@ async def test_the_first_failure_is_told_and_nothing_is_left(tmp_path: Path, cal
     assert transport.aborted == ("" if call == "open" else f"{call} failed")
     assert len(os.listdir("/proc/self/fd")) == before
     assert len(server.snapshots) == 1
+
+
+async def test_no_more_is_sent_a_second_than_allowed(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    (tmp_path / "noise").write_bytes(os.urandom(8 << 20))
+    clock = LoopClock()
+    began = trio.current_time()
+    await back_up(MemoryServer(), tmp_path, pool=InlinePool(), clock=clock)
+    assert trio.current_time() - began < 1
+    began = trio.current_time()
+    outcome, _ = await back_up(MemoryServer(), tmp_path, pool=InlinePool(), clock=clock, bandwidth=1 << 20)
+    passed = trio.current_time() - began
+    assert outcome.bytes_sent >= 8 << 20
+    assert 6.9 <= passed <= 8.5  # the first second's worth may pass at once
 
 
 async def test_a_lost_session_is_not_aborted(tmp_path: Path) -> None:
