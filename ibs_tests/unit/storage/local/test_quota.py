@@ -19,6 +19,7 @@ from ibs.storage.local import quota as module
 from ibs.storage.local import space
 from ibs.storage.local.quota import GROUP, PROJECT, USER, Dqblk, Quota, device_of, quotas, used_up
 from ibs.storage.local.space import Reserve, Room, measure, spare_bytes, spare_inodes
+from ibs_tests.conftest import LACKING_KERNEL
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system: needs root")
 
@@ -149,8 +150,10 @@ def limited(tmp_path: Path) -> Iterator[Path]:
         made = ["mkfs.ext4", "-q", "-O", "quota,project", "-E", "quotatype=prjquota", str(image)]
         for command in (made, ["mount", "-o", "loop,prjquota", str(image), str(mounted)]):
             subprocess.run(command, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("no ext4 with project quotas here: needs mkfs.ext4, loop devices and a kernel with CONFIG_QFMT_V2")
+    except OSError:
+        pytest.skip("needs mkfs.ext4")
+    except subprocess.CalledProcessError:
+        pytest.skip(f"{LACKING_KERNEL}CONFIG_QFMT_V2 (project quotas of ext4), or loop devices")
     try:
         folder = mounted / "store"
         folder.mkdir()
