@@ -82,7 +82,7 @@ class StorePlans:
             await verifier.ask(StartVerify(str(ROOT), datastore.name, verify_request(one)))
 
         async def collect(datastore: Datastore, one: Schedule) -> None:
-            if datastore.gc.busy:
+            if datastore.gc.progress is not None:
                 raise BusyError(f"garbage collection of {datastore.name} is under way already")
             await gc.ask(StartGc(str(ROOT), datastore.name, GcStart(io_limit=one.io_limit)))
 

@@ -12,6 +12,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 import msgspec
+import trio
 
 from ibs.engine.bin import Bin
 from ibs.engine.context import StoreContext
@@ -25,6 +26,8 @@ from ibs.engine.modes import Use
 from ibs.errors import BusyError, NotFoundError
 from ibs.ports.chunkstore import Retired
 
+_EMPTYING = "emptying the trash"
+
 
 class GarbageCollector:
     """One a datastore; one run at a time. Methods raise DatastoreOffline besides what they say."""
@@ -34,6 +37,7 @@ class GarbageCollector:
         self._bin = recycled
         self._run: GcRun | None = None
         self._busy = ""
+        self._emptied = trio.Event()
         self.trash = TrashKeeper(context)
 
     @property
@@ -65,6 +69,7 @@ class GarbageCollector:
         be read, naming it; ConflictError when a brake holds; NoSpace, DatastoreReadOnly.
         """
         options.check()
+        await self._trash_emptied()
         with self._alone("garbage collection"), self._context.modes.using(Use.GC):
             meter = Meter(self._context.clock, show or _blind)
             self._run = GcRun(self._context, self._bin, self.trash, options, log=log or _silent, meter=meter)
@@ -88,6 +93,7 @@ class GarbageCollector:
         Raises NotFoundError when trash is empty, BusyError. *Cancellation*: between batches; the rest stays in trash.
         """
         self._context.modes.require(Use.REPAIR)
+        await self._trash_emptied()
         with self._alone("an undo of garbage collection"):
             done = await self.trash.revive(everything=everything)
             await self._context.pool.disk(self._note_back, done)
@@ -97,8 +103,17 @@ class GarbageCollector:
         """Delete what has been in trash for its grace. Nothing while somebody is at it, or clock or mode forbid it."""
         if self._busy:
             return Retired()
-        with self._alone("emptying the trash"):
-            return await self.trash.expire()
+        self._emptied = trio.Event()
+        try:
+            with self._alone(_EMPTYING):
+                return await self.trash.expire()
+        finally:
+            self._emptied.set()
+
+    async def _trash_emptied(self) -> None:
+        """The round that empties the trash comes every few seconds by itself, and nobody is refused because of it."""
+        while self._busy == _EMPTYING:
+            await self._emptied.wait()
 
     def _note_back(self, done: Retired) -> None:
         """What came back from the trash lies in its place again, and nothing has come to refer to it by that."""
