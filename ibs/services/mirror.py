@@ -192,6 +192,9 @@ class Mirrors:
 
 
 async def _say_goodbye(stream: trio.SocketStream, watcher: _Watcher) -> None:
+    noted = trio.Event()
+    trio.lowlevel.current_trio_token().run_sync_soon(noted.set)
+    await noted.wait()  # lines that were logged before now are in the queue: they came by the same way
     with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
         try:
             while True:
