@@ -47,11 +47,13 @@ from ibs.services.api import Bound, ServeApi
 from ibs.services.audit import Audit
 from ibs.services.bundle import Support
 from ibs.services.context import Endpoint, ServerContext, service_view
+from ibs.services.deliveries import Carrier, Deliveries
 from ibs.services.hosts import Hosts
 from ibs.services.hosts_book import HostBook
 from ibs.services.lifecycle import Lifecycle
 from ibs.services.metrics import Metrics, Sources
 from ibs.services.mirror import Mirrors
+from ibs.services.notifications import Notifications
 from ibs.services.pruning import Pruning
 from ibs.services.sessions import Readers, Sessions
 from ibs.services.sla import SlaWatch
@@ -298,8 +300,7 @@ def _compose(
 ) -> ServerContext:
     """Seat the roles and make what the control plane gets of them."""
     endpoint, clock, datastores, tasks = Endpoint(), base.clock, base.datastores, base.tasks
-    spawn, admit = _spawner(background), partial(_admit, supervisor)
-    began = clock.monotonic()
+    spawn, admit, began = _spawner(background), partial(_admit, supervisor), clock.monotonic()
 
     def on_listening(bound: Bound) -> None:
         endpoint.host, endpoint.port = bound.host, bound.port
@@ -308,7 +309,8 @@ def _compose(
         await control.serve(replace(context, api_stopping=stopping), task_status=status)
 
     pruning = Pruning(datastores, tasks, spawn=spawn)
-    roles = roster.seat_roles(supervisor, _parts(base, serve_api, on_listening, pruning))
+    deliveries = _deliveries(base)
+    roles = roster.seat_roles(supervisor, _parts(base, serve_api, on_listening, pruning, deliveries))
     metrics = _metrics(base, supervisor, stalls, roles.worker)
     spawn(metrics.run)
     spawn(partial(_mirrors(base, supervisor).run, base.settings.state_dir))
@@ -354,11 +356,23 @@ def _compose(
         audit=base.audit,
         support=Support(lambda: context, spawn=spawn),
         sla=sla,
+        notifications=Notifications(base.catalog.notifications, deliveries, base.secrets, clock),
     )
     return context
 
 
-def _parts(base: _Base, serve_api: ServeApi, on_listening: Callable[[Bound], None], pruning: Pruning) -> roster.Parts:
+def _deliveries(base: _Base) -> Deliveries:
+    carrier = Carrier(base.secrets, base.pool, base.settings.node)
+    return Deliveries(base.catalog.notifications, carrier, clock=base.clock, publish=base.bus.publish)
+
+
+def _parts(
+    base: _Base,
+    serve_api: ServeApi,
+    on_listening: Callable[[Bound], None],
+    pruning: Pruning,
+    deliveries: Deliveries,
+) -> roster.Parts:
     return roster.Parts(
         base.settings,
         base.clock,
@@ -373,6 +387,7 @@ def _parts(base: _Base, serve_api: ServeApi, on_listening: Callable[[Bound], Non
         prune=pruning.run_due,
         hosts=base.hosts,
         prune_group=pruning.run,
+        deliveries=deliveries,
     )
 
 

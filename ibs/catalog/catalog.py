@@ -20,6 +20,7 @@ from ibs.catalog.hosts import HostTable
 from ibs.catalog.inbox import InboxTable
 from ibs.catalog.jobs import JobTable
 from ibs.catalog.migrations import migrate
+from ibs.catalog.notifications import NotificationTable
 from ibs.catalog.queue import QueueTable
 from ibs.catalog.settings import Settings
 from ibs.catalog.tasks import TaskTable
@@ -43,6 +44,7 @@ class Catalog:
     hosts: HostTable
     jobs: JobTable
     queue: QueueTable
+    notifications: NotificationTable
 
 
 @asynccontextmanager
@@ -68,6 +70,7 @@ async def open_catalog(state: Path, *, inline: bool = False) -> AsyncIterator[Ca
                 hosts=HostTable(database),
                 jobs=JobTable(database),
                 queue=QueueTable(database),
+                notifications=NotificationTable(database),
             )
 
 

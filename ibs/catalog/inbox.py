@@ -40,11 +40,7 @@ class InboxTable:
         row = (time_ns, severity, source, kind, text, msgspec.json.encode(fields).decode())
 
         def work(connection: sqlite3.Connection) -> int:
-            columns = "time_ns, severity, source, kind, text, fields"
-            query = f"INSERT INTO inbox ({columns}) VALUES (?, ?, ?, ?, ?, ?) RETURNING id"  # noqa: S608 - a constant
-            number = int(connection.execute(query, row).fetchone()[0])
-            connection.execute("DELETE FROM inbox WHERE id <= ?", (number - self._rows_max,))
-            return number
+            return insert(connection, row, self._rows_max)
 
         return await self._database.write(work)
 
@@ -58,6 +54,15 @@ class InboxTable:
             return [_record(row) for row in rows]
 
         return await self._database.read(work)
+
+
+def insert(connection: sqlite3.Connection, row: tuple[Any, ...], rows_max: int) -> int:
+    """Keep (time_ns, severity, source, kind, text, fields as JSON) within a caller's transaction; its id."""
+    columns = "time_ns, severity, source, kind, text, fields"
+    query = f"INSERT INTO inbox ({columns}) VALUES (?, ?, ?, ?, ?, ?) RETURNING id"  # noqa: S608 - a constant
+    number = int(connection.execute(query, row).fetchone()[0])
+    connection.execute("DELETE FROM inbox WHERE id <= ?", (number - rows_max,))
+    return number
 
 
 def _record(row: Sequence[Any]) -> InboxRecord:

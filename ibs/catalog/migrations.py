@@ -159,6 +159,43 @@ CREATE TABLE jobs (
 ) STRICT, WITHOUT ROWID;
 """,
     ),
+    Migration(
+        4,
+        "notifications: where they go, which of them, and what is still to be sent",
+        """
+CREATE TABLE notification_targets (
+    name         TEXT PRIMARY KEY,  -- what people call it
+    spec         TEXT NOT NULL,     -- JSON: kind, address and so on, without secrets
+    sealed       BLOB NOT NULL,     -- JSON of its secrets, encrypted under the server key
+    enabled      INTEGER NOT NULL,  -- 0: messages wait
+    disabled_why TEXT NOT NULL,     -- the last error, when it was disabled by itself
+    failures     INTEGER NOT NULL,  -- attempts in a row that failed
+    retry_ns     INTEGER NOT NULL,  -- not before; 0: at once
+    test         TEXT NOT NULL      -- JSON: how the last test went; null: not tested
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE notification_words (
+    kind TEXT NOT NULL,  -- group or rule
+    name TEXT NOT NULL,  -- what people call it
+    spec TEXT NOT NULL,  -- JSON
+    PRIMARY KEY (kind, name)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE notification_outbox (
+    id       INTEGER PRIMARY KEY AUTOINCREMENT,  -- the order, within a target
+    target   TEXT NOT NULL,              -- its name
+    event    TEXT NOT NULL,              -- JSON
+    time_ns  INTEGER NOT NULL,           -- when it happened
+    state    TEXT NOT NULL,              -- waiting, sent, failed (a test) or dropped
+    attempts INTEGER NOT NULL DEFAULT 0, -- how often it was tried
+    error    TEXT NOT NULL,              -- of the last attempt; '' for none
+    payload  TEXT NOT NULL DEFAULT '',   -- what was last sent, without secrets
+    command  TEXT NOT NULL DEFAULT ''    -- repeats it by hand
+) STRICT;
+
+CREATE INDEX notification_outbox_by_target ON notification_outbox (target, state, id);
+""",
+    ),
 )
 
 

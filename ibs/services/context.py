@@ -34,6 +34,7 @@ from ibs.services.hosts import Hosts
 from ibs.services.jobs import JobDesk
 from ibs.services.lifecycle import Lifecycle
 from ibs.services.metrics import Metrics
+from ibs.services.notifications import Notifications
 from ibs.services.plans import StorePlans
 from ibs.services.pruning import Pruning
 from ibs.services.scheduler import NextRun, Timetable
@@ -158,6 +159,7 @@ class ServerContext:
     audit: Audit
     support: Support
     sla: SlaWatch
+    notifications: Notifications
 
     def status(self) -> ServerStatus:
         """The server and its roles as they are now."""

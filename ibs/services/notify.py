@@ -1,4 +1,4 @@
-"""The notify actor: brings what happened from the bus into the inbox, where people find it.
+"""The notify actor: brings what happened from the bus into the inbox, where people find it, and on to targets.
 
 Its subscription is made by `app` and outlives the actor: an event is taken off only when the catalog has it, so a crash
 or a full disk delays events and may repeat one, but loses none that fitted the subscription's bounded queue.
@@ -18,6 +18,7 @@ from ibs.log import get_logger
 from ibs.ports.clock import Clock
 from ibs.runtime.actor import Actor, Seat
 from ibs.runtime.bus import Subscription
+from ibs.services.deliveries import Deliveries
 
 _log = get_logger("notify")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -35,21 +36,33 @@ class Notify(Actor):
     """Writes events from severity `notice` on into the inbox, in order."""
 
     role: ClassVar[str] = "notify"
-    duty: ClassVar[str] = "delivers events to the inbox"
+    duty: ClassVar[str] = "delivers events to the inbox and to targets"
 
-    def __init__(self, seat: Seat, events: Subscription[Event], inbox: Inbox, clock: Clock) -> None:
+    def __init__(
+        self,
+        seat: Seat,
+        events: Subscription[Event],
+        inbox: Inbox,
+        clock: Clock,
+        deliveries: Deliveries | None = None,
+    ) -> None:
         super().__init__(seat)
         self._events = events
         self._inbox = inbox
         self._clock = clock
+        self._deliveries = deliveries
         self._lost_told = events.lost
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        async with trio.open_nursery() as nursery:  # noqa: TID251 - owner of the three tasks below
+        async with trio.open_nursery() as nursery:  # noqa: TID251 - owner of the tasks below
             nursery.start_soon(self.serve)
             nursery.start_soon(self._close_when_stopping)
+            carrying = trio.CancelScope()
+            if self._deliveries is not None:
+                nursery.start_soon(self._deliveries.run, carrying)
             task_status.started()
             await self._deliver_all()
+            carrying.cancel()  # what is still to be sent is in the outbox, for the next start
 
     async def _close_when_stopping(self) -> None:
         await self.seat.stopping.wait()

@@ -27,6 +27,7 @@ from ibs.runtime.supervisor import Factory, Supervisor
 from ibs.security.access import AccessChecker
 from ibs.services.api import Api, Bound, ServeApi
 from ibs.services.backupjob import backup_job
+from ibs.services.deliveries import Deliveries
 from ibs.services.gc import Expire, Gc, Housekeep
 from ibs.services.hosts import Hosts
 from ibs.services.hosts_local import with_hooks
@@ -67,6 +68,8 @@ class Parts:
     """Where backups are made; None: on the server only."""
     prune_group: PruneGroup | None = None
     """Prunes what a job wrote, by the job's retention."""
+    deliveries: Deliveries | None = None
+    """Brings events to targets, besides the inbox; None: to the inbox only."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,8 @@ def _seat(
 
 def _notify(parts: Parts) -> Factory:
     events = parts.bus.subscribe("notify")
-    return lambda seat: Notify(seat, events, parts.catalog.inbox, parts.clock)
+    deliveries = parts.deliveries
+    return lambda seat: Notify(seat, events, deliveries or parts.catalog.inbox, parts.clock, deliveries)
 
 
 def _jobs(parts: Parts, known: KnownSnapshots) -> tuple[JobDesk, WorkQueue]:

@@ -53,6 +53,7 @@ from ibs.wire.lifecycle import (
     PrunePlanView,
     RetentionView,
 )
+from ibs.wire.notification import GroupSpec, HistoryView, RuleSpec, TargetView, TestResult
 from ibs.wire.reader import ReaderOpened
 from ibs.wire.schedule import ScheduleView
 from ibs.wire.session import ArchiveClosed, CommitResult, SessionOpen, SessionOpened, StageReport
@@ -296,6 +297,12 @@ class FakeContext:
         async def pieces() -> AsyncIterator[bytes]:
             yield b"bundle"
 
+        told = {"targets": [sample(TargetView)], "groups": [sample(GroupSpec)], "rules": [sample(RuleSpec)]}
+        told |= dict.fromkeys(("target", "create", "update", "steer"), sample(TargetView))
+        told |= {"set_group": sample(GroupSpec), "set_rule": sample(RuleSpec), "test": sample(TestResult)}
+        told |= {"history": [sample(HistoryView)], "history_entry": sample(HistoryView)}
+        told |= dict.fromkeys(("remove", "remove_group", "remove_rule"), None)
+        self.notifications = Recorder(self.asked, told)
         self.sla = Recorder(self.asked, {"list": [sample(SlaView)], "set": sample(SlaView), "unset": None})
         self.support = Recorder(self.asked, {"start": UPID, "read": pieces()})
         self.upkeep = Recorder(self.asked, {"maintain": UPID, "reindex": UPID})

@@ -13,6 +13,7 @@ from ibs.control.routes import (
     jobs,
     lifecycle,
     metrics,
+    notifications,
     readers,
     schedules,
     services,
@@ -24,5 +25,5 @@ from ibs.control.routes import (
 )
 
 _STORES = (datastores, lifecycle, gc, schedules, sessions, readers)
-_NOUNS = (system, services, metrics, *_STORES, tasks, jobs, hosts, access, audit, support, sla)
+_NOUNS = (system, services, metrics, *_STORES, tasks, jobs, hosts, access, audit, support, sla, notifications)
 ALL = tuple(chain.from_iterable(noun.routes for noun in _NOUNS))

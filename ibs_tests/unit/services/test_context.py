@@ -60,6 +60,7 @@ def context_of(house: House) -> ServerContext:
         audit=nobody,
         support=nobody,
         sla=nobody,
+        notifications=nobody,
     )
 
 

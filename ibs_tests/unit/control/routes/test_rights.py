@@ -82,6 +82,7 @@ HIDDEN = {"task_show": 404, "task_log": 404, "task_stop": 404, "task_retry": 404
 
 SNAPSHOT = "host/a/2026-11-22T19:00:00Z"
 BODY = {
+    "notification_target_update": {"name": "client.log"},
     "reader_open": {"snapshot": "host/a"},
     "snapshot_change": {"snapshot": SNAPSHOT},
     "snapshot_forget": {"snapshot": SNAPSHOT},

@@ -1,0 +1,21 @@
+"""Bounds of notifications, like those in `core.limits`. Pure; anyone may import it."""
+
+from __future__ import annotations
+
+TARGETS_MAX = 100
+WORDS_MAX = 1000
+"""Groups and rules together."""
+WAITING_MAX = 10_000
+"""Messages that wait for one target; the oldest of more are dropped, and the history says so."""
+HISTORY_ROWS_MAX = 20_000
+DIGEST_MAX = 100
+"""Events in one message."""
+SEND_SECONDS = 20.0
+"""For each step of a delivery."""
+ATTEMPTS_MAX = 50
+BACKOFF_SECONDS_MAX = 3600.0
+LOOK_SECONDS = 30.0
+ANSWER_BYTES = 300
+TEMPLATE_CHARS_MAX = 16 * 1024
+PAYLOAD_CHARS_MAX = 64 * 1024
+RECIPIENTS_MAX = 50

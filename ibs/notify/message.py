@@ -1,0 +1,95 @@
+"""What a message says, whatever carries it. Pure; used by the senders and `services`.
+
+Several events that waited for one target are one message. Events are JSON as `core.events.Event.to_json` makes them.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from string import Template
+from typing import Any
+
+from ibs.core.events import Severity
+from ibs.errors import UsageError
+
+EventJson = Mapping[str, Any]
+_NAMES = frozenset({"text", "severity", "source", "kind", "time", "server", "count", "events"})
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What went out: `payload` without secrets, `command` that repeats it by hand (placeholders for secrets)."""
+
+    payload: str
+    command: str = ""
+
+
+def worst(events: Sequence[EventJson]) -> str:
+    """The gravest severity."""
+    return str(max((Severity(one["severity"]) for one in events), key=lambda severity: severity.rank))
+
+
+def subject(events: Sequence[EventJson], server: str) -> str:
+    """One line, without control characters."""
+    text = str(events[0]["text"]) if len(events) == 1 else f"{len(events)} events, the first: {events[0]['text']}"
+    line = f"[{server}] {worst(events)}: {text}"
+    return "".join(char if char.isprintable() else " " for char in line)[:200]
+
+
+def plain(events: Sequence[EventJson], server: str) -> str:
+    """For people, as text."""
+    lines = [f"{len(events)} event{'s' if len(events) > 1 else ''} on {server}", ""]
+    for one in events:
+        lines.append(f"{one['time']}  {one['severity']}  {one['source']}  {one['kind']}")
+        lines.append(f"    {one['text']}")
+        lines += [f"    {name}: {value}" for name, value in one["fields"].items()]
+    return "\n".join(lines) + "\n"
+
+
+def hypertext(events: Sequence[EventJson], server: str) -> str:
+    """For people, as a table."""
+    words = ("time", "severity", "source", "text")
+    rows = "".join("<tr>" + "".join(f"<td>{html.escape(str(one[w]))}</td>" for w in words) + "</tr>" for one in events)
+    return f"<html><body><h3>{html.escape(server)}</h3><table border='1'>{rows}</table></body></html>\n"
+
+
+def check_template(template: str) -> None:
+    """Raises UsageError for one that names what there is not."""
+    made = Template(template)
+    if not made.is_valid() or not set(made.get_identifiers()) <= _NAMES:
+        known = ", ".join(f"${name}" for name in sorted(_NAMES))
+        raise UsageError("the template is not valid", hint=f"it may hold {known}; write $$ for a dollar sign")
+
+
+def body(events: Sequence[EventJson], server: str, template: str = "") -> str:
+    """The JSON of a webhook, or `template` filled in; its words are escaped so that they fit inside a JSON string."""
+    first = events[0]
+    if not template:
+        whole = {"server": server, "severity": worst(events), "text": subject(events, server), "events": list(events)}
+        return json.dumps(whole)
+    words = {name: _inside(first[name]) for name in ("source", "kind", "time")}
+    words |= {"text": _inside(subject(events, server)), "severity": worst(events), "server": _inside(server)}
+    words |= {"count": str(len(events)), "events": json.dumps(list(events))}
+    return Template(template).substitute(words)
+
+
+def influx(events: Sequence[EventJson], server: str) -> str:
+    """InfluxDB line protocol: one line an event, in the order they happened; the receiver stamps the time."""
+    lines = []
+    for one in events:
+        tags = f"server={_tag(server)},source={_tag(one['source'])},severity={_tag(one['severity'])}"
+        text = str(one["text"]).replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ").replace("\r", " ")
+        lines.append(f'ibs_event,{tags},kind={_tag(one["kind"])} count=1i,text="{text}"')
+    return "\n".join(lines) + "\n"
+
+
+def _tag(value: object) -> str:
+    text = "".join(char if char.isprintable() else " " for char in str(value)).replace("\\", "/") or "none"
+    return text.replace(",", "\\,").replace("=", "\\=").replace(" ", "\\ ")
+
+
+def _inside(value: object) -> str:
+    return json.dumps(str(value))[1:-1]

@@ -1,0 +1,47 @@
+"""Which targets an event is for. Pure; used by `services`.
+
+The event's own `notification_group` counts first. Without any rule, warnings and worse go to every target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from ibs.core.events import Severity
+from ibs.wire.notification import GroupSpec, RuleSpec
+
+TARGET_DISABLED = "notify.target-disabled"
+
+
+def choose(
+    event: Mapping[str, Any], rules: Sequence[RuleSpec], groups: Sequence[GroupSpec], targets: Sequence[str]
+) -> list[str]:
+    """Names out of `targets`, each once. What a target's own end says goes to the others."""
+    fields = event["fields"]
+    members = {group.name: group.targets for group in groups}
+    own = members.get(str(fields.get("notification_group", "")))
+    if own is not None:
+        wanted = set(own)
+    elif rules:
+        hit = [rule for rule in rules if matches(rule, event)]
+        wanted = {name for rule in hit for name in rule.targets}
+        wanted |= {name for rule in hit for group in rule.groups for name in members.get(group, ())}
+    else:
+        wanted = set(targets) if Severity(event["severity"]).rank >= Severity.WARNING.rank else set()
+    if event["kind"] == TARGET_DISABLED:
+        wanted.discard(str(fields.get("target", "")))
+    return [name for name in targets if name in wanted]
+
+
+def matches(rule: RuleSpec, event: Mapping[str, Any]) -> bool:
+    """Every word of the rule that is not empty fits."""
+    fields = event["fields"]
+    return (
+        Severity(event["severity"]).rank >= Severity(rule.severity).rank
+        and (not rule.sources or event["source"] in rule.sources)
+        and (not rule.kind or fnmatchcase(event["kind"], rule.kind))
+        and (not rule.datastore or fields.get("datastore") == rule.datastore)
+        and (not rule.namespace or fields.get("namespace") == rule.namespace)
+    )

@@ -1,0 +1,65 @@
+"""Sends a message by HTTP: webhooks and InfluxDB's line protocol. Used by `services`.
+
+TLS is verified, redirects are not followed, the answer is read up to a bound. Any status but 2xx is a failure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import shlex
+import ssl
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import cast
+
+import httpx
+
+from ibs.core import limits_notify
+from ibs.errors import FailedError
+from ibs.notify.message import EventJson, Sent, body, influx
+from ibs.wire.notification import TargetSecrets, TargetSpec
+
+SIGNATURE = "X-IBS-Signature"
+
+
+def compose(spec: TargetSpec, events: Sequence[EventJson], server: str) -> Sent:
+    """The body, and the curl line that repeats it; secrets are placeholders in it."""
+    metric = spec.kind == "metric"
+    text = influx(events, server) if metric else body(events, server, spec.template)
+    kind = "text/plain" if metric else "application/json"
+    words = ["curl", "-X", "POST", spec.url, "-H", f"Content-Type: {kind}", "--data-raw", text]
+    return Sent(text, shlex.join(words))
+
+
+async def send(spec: TargetSpec, secrets: TargetSecrets, events: Sequence[EventJson], server: str) -> Sent:
+    """Post the message. Raises FailedError with the receiver's answer. *Cancellation*: it may have arrived."""
+    sent = compose(spec, events, server)
+    raw = sent.payload.encode()
+    headers = dict(secrets.headers)
+    headers["Content-Type"] = "text/plain; charset=utf-8" if spec.kind == "metric" else "application/json"
+    if secrets.secret and spec.kind == "metric":
+        headers["Authorization"] = f"Token {secrets.secret}"
+    elif secrets.secret:
+        headers[SIGNATURE] = "sha256=" + hmac.new(secrets.secret.encode(), raw, hashlib.sha256).hexdigest()
+    try:
+        tls = ssl.create_default_context(cadata=spec.ca or None)
+        limit = httpx.Timeout(limits_notify.SEND_SECONDS)
+        async with (
+            httpx.AsyncClient(verify=tls, timeout=limit, follow_redirects=False, trust_env=False) as client,
+            client.stream("POST", spec.url, content=raw, headers=headers) as answer,
+        ):
+            if not answer.is_success:
+                said = await _beginning(answer)
+                raise FailedError(f"{answer.url.host} answered {answer.status_code} {said}".strip())
+    except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError, OSError, ValueError) as error:
+        raise FailedError(f"no answer from {spec.url}: {error or type(error).__name__}"[:500]) from error
+    return sent
+
+
+async def _beginning(answer: httpx.Response) -> str:
+    async with aclosing(cast(AsyncGenerator[bytes, None], answer.aiter_raw(limits_notify.ANSWER_BYTES))) as pieces:
+        async for piece in pieces:
+            text = piece[: limits_notify.ANSWER_BYTES].decode("utf-8", "replace")
+            return "".join(char if char.isprintable() else " " for char in text)
+    return ""

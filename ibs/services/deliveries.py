@@ -1,0 +1,212 @@
+"""Brings events to notification targets: into the durable outbox at once, out of it as the targets take them.
+
+Run by the notify actor. Each target is served alone and in order; one that fails is tried again ever later, and after
+its cap of attempts disabled, which the others are told. A message is marked sent only after its target took it, so a
+crash may repeat one and loses none.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+import msgspec
+import trio
+
+from ibs.catalog.notifications import NotificationTable, TargetRecord
+from ibs.core import limits_notify
+from ibs.core.events import EVENT_VERSION, Event, EventSource, JsonScalar, Severity
+from ibs.errors import FailedError, IbsError
+from ibs.log import get_logger
+from ibs.notify import smtp, web
+from ibs.notify.message import EventJson, Sent
+from ibs.notify.rules import TARGET_DISABLED, choose
+from ibs.ports.clock import Clock
+from ibs.ports.pool import Pool
+from ibs.wire.notification import TargetSecrets
+
+PURPOSE = "notification-target"
+_log = get_logger("notify")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Vault(Protocol):
+    """`security.secrets.ServerSecrets`."""
+
+    def seal(self, purpose: str, plain: bytes) -> bytes: ...
+    def unseal(self, purpose: str, sealed: bytes) -> bytes: ...
+
+
+class Carrying(Protocol):
+    """Composes and sends a message; `Carrier` is the real one."""
+
+    def compose(self, target: TargetRecord, events: Sequence[EventJson]) -> Sent: ...
+    async def send(self, target: TargetRecord, events: Sequence[EventJson]) -> Sent: ...
+
+
+class Carrier:
+    """Sends by what the target's kind is."""
+
+    def __init__(self, vault: Vault, pool: Pool, server: str) -> None:
+        self._vault, self._pool, self._server = vault, pool, server
+
+    def compose(self, target: TargetRecord, events: Sequence[EventJson]) -> Sent:
+        """What `send` will send, without secrets."""
+        if target.spec.kind == "smtp":
+            return Sent(smtp.compose(target.spec, events, self._server).as_string())
+        return web.compose(target.spec, events, self._server)
+
+    async def send(self, target: TargetRecord, events: Sequence[EventJson]) -> Sent:
+        """Raises FailedError. *Cancellation*: the message may have arrived."""
+        plain = self._vault.unseal(PURPOSE, target.sealed)
+        secrets = msgspec.json.decode(plain, type=TargetSecrets)
+        if target.spec.kind == "smtp":
+            return await self._pool.disk(smtp.send, target.spec, secrets, events, self._server)
+        return await web.send(target.spec, secrets, events, self._server)
+
+
+class Deliveries:
+    """The outbox and who empties it. Outlives the actor that runs it."""
+
+    def __init__(
+        self,
+        table: NotificationTable,
+        carrier: Carrying,
+        *,
+        clock: Clock,
+        publish: Callable[[Event], None],
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self._table, self._carrier, self._clock = table, carrier, clock
+        self._publish, self._entropy = publish, entropy
+        self._arrived = trio.Event()
+        self._busy: set[str] = set()
+
+    async def add(
+        self, *, time_ns: int, severity: str, source: str, kind: str, text: str, fields: dict[str, Any]
+    ) -> int:
+        """Keep an event in the inbox and for its targets; for how many. *Durability*: kept when this returns."""
+        moment = (_EPOCH + timedelta(microseconds=time_ns // 1000)).isoformat(timespec="microseconds")
+        event: Mapping[str, Any] = {
+            "version": EVENT_VERSION,
+            "time": moment.replace("+00:00", "Z"),
+            "source": source,
+            "severity": severity,
+            "kind": kind,
+            "text": text,
+            "fields": fields,
+        }
+        chosen = await self._table.keep((time_ns, severity, source, kind, text, json.dumps(fields)), event, choose)
+        self.wake()
+        return len(chosen)
+
+    def wake(self) -> None:
+        """Look at once: something came, or a target was enabled."""
+        self._arrived.set()
+
+    async def run(self, scope: trio.CancelScope) -> None:
+        """Empty the outbox until `scope` is cancelled."""
+        self._busy.clear()  # of an actor that died
+        with scope:
+            async with trio.open_nursery() as nursery:  # noqa: TID251 - one task a target under way
+                while True:
+                    self._arrived = trio.Event()
+                    pause = await self._start_due(nursery)
+                    with trio.move_on_after(pause):
+                        await self._arrived.wait()
+
+    async def _start_due(self, nursery: trio.Nursery) -> float:
+        """Begin with every target that may be tried; seconds until the next may."""
+        pause = limits_notify.LOOK_SECONDS
+        now = self._clock.now_ns()
+        try:
+            targets = await self._table.targets()
+            for target in targets:
+                if not target.enabled or target.name in self._busy:
+                    continue
+                if target.retry_ns > now:
+                    pause = min(pause, (target.retry_ns - now) / 1e9)
+                elif await self._table.due(target.name, 1):
+                    self._busy.add(target.name)
+                    nursery.start_soon(self._serve, target)
+        except IbsError as error:
+            _log.error("the outbox cannot be read", error=error.message)
+        return max(pause, 0.01)
+
+    async def _serve(self, target: TargetRecord) -> None:
+        try:
+            waiting = await self._table.due(target.name)
+            if waiting:
+                await self._attempt(target, [one.id for one in waiting], [one.event for one in waiting])
+            self.wake()
+        except IbsError as error:  # the state cannot be written: the message waits, and may come twice
+            _log.error("a delivery could not be noted", target=target.name, error=error.message)
+        finally:
+            self._busy.discard(target.name)
+
+    async def _attempt(self, target: TargetRecord, ids: Sequence[int], events: Sequence[EventJson]) -> None:
+        try:
+            sent = await self._send(target, events)
+        except FailedError as error:
+            await self._note_failure(target, ids, events, error)
+            return
+        await self._table.sent(target.name, ids, sent.payload[: limits_notify.PAYLOAD_CHARS_MAX], sent.command)
+        _log.info("delivered", target=target.name, events=len(ids))
+
+    async def _send(self, target: TargetRecord, events: Sequence[EventJson]) -> Sent:
+        """Raises FailedError for whatever went wrong."""
+        try:
+            return await self._carrier.send(target, events)
+        except FailedError:
+            raise
+        except Exception as error:
+            # One target's odd settings or receiver must not stop the others.
+            _log.exception("a delivery failed in an unforeseen way", target=target.name)
+            raise FailedError(f"the message could not be sent: {type(error).__name__}") from error
+
+    async def _note_failure(
+        self, target: TargetRecord, ids: Sequence[int], events: Sequence[EventJson], error: FailedError
+    ) -> None:
+        attempt = target.failures + 1
+        last = attempt >= target.spec.attempts_max
+        delay = self._delay(target.spec.retry_seconds, attempt)
+        shown = self._carrier.compose(target, events)
+        await self._table.failed(
+            target.name,
+            ids,
+            error=error.message,
+            payload=shown.payload[: limits_notify.PAYLOAD_CHARS_MAX],
+            command=shown.command,
+            retry_ns=self._clock.now_ns() + int(delay * 1e9),
+            disable=last,
+        )
+        _log.error("delivery failed", target=target.name, attempt=attempt, error=error.message)
+        if last:
+            text = f"notification target {target.name} is disabled after {attempt} failed attempts: {error.message}"
+            fields: dict[str, JsonScalar] = {"target": target.name, "attempts": attempt}
+            self._publish(
+                Event(self._clock.now(), EventSource.SYSTEM, Severity.ERROR, TARGET_DISABLED, text[:1000], fields)
+            )
+
+    def _delay(self, first: float, attempt: int) -> float:
+        """Doubled each time up to a cap, then three to five quarters of it, so that targets do not march in step."""
+        whole = min(first * 2.0 ** min(attempt - 1, 30), limits_notify.BACKOFF_SECONDS_MAX)
+        return whole * (0.75 + self._entropy(1)[0] / 510)
+
+    async def test(self, target: TargetRecord) -> tuple[int, str]:
+        """Send a test message now, past the outbox; its number in the history, and the error ("" when it arrived)."""
+        now = self._clock.now()
+        text = f"a test of the notification target {target.name}"
+        event = Event(now, EventSource.SYSTEM, Severity.INFO, "notify.test", text, {"target": target.name}).to_json()
+        try:
+            sent, error = await self._send(target, [event]), ""
+        except FailedError as failed:
+            sent, error = self._carrier.compose(target, [event]), failed.message
+            _log.error("a test failed", target=target.name, error=error)
+        state = "failed" if error else "sent"
+        number = await self._table.note(target.name, event, self._clock.now_ns(), state, error)
+        await self._table.describe(number, sent.payload[: limits_notify.PAYLOAD_CHARS_MAX], sent.command)
+        return number, error

@@ -1,0 +1,107 @@
+"""Bodies of the notification routes: targets, groups, rules, history. A secret goes in and never comes out."""
+
+from __future__ import annotations
+
+from ibs.wire.common import Wire
+
+
+class TargetSpec(Wire, frozen=True, kw_only=True):
+    """Where messages go. `kind` smtp, webhook or metric; a target uses the fields of its kind."""
+
+    kind: str
+    url: str = ""
+    """Of webhook and metric (InfluxDB's write address, with its query); http or https, without credentials."""
+    host: str = ""
+    port: int = 0
+    tls: str = "starttls"
+    """Of smtp: starttls, implicit or none."""
+    username: str = ""
+    sender: str = ""
+    recipients: list[str] = []
+    template: str = ""
+    """Of webhook: the body, with $text, $severity, $source, $kind, $time, $server, $count and $events."""
+    ca: str = ""
+    """PEM certificates that count besides none; empty for the system's."""
+    attempts_max: int = 8
+    retry_seconds: float = 10.0
+    """Before the second attempt; doubled before each further one."""
+    comment: str = ""
+
+
+class TargetSecrets(Wire, frozen=True, kw_only=True):
+    """What is sealed: password, signing key or token; and extra headers, which may hold credentials too."""
+
+    secret: str = ""
+    headers: dict[str, str] = {}
+
+
+class TargetSet(Wire, frozen=True, kw_only=True):
+    """`secrets` None keeps what a target has."""
+
+    name: str
+    spec: TargetSpec
+    secrets: TargetSecrets | None = None
+
+
+class TestRequest(Wire, frozen=True, kw_only=True):
+    """`recipient` replaces an smtp target's own for this message."""
+
+    __test__ = False
+    recipient: str = ""
+
+
+class TestResult(Wire, frozen=True, kw_only=True):
+    """How a test message went."""
+
+    __test__ = False
+    time: str
+    ok: bool
+    message: str
+    recipient: str = ""
+    history: int = 0
+
+
+class TargetView(Wire, frozen=True, kw_only=True):
+    """`waiting`: messages that are still to be sent; `headers`: names only."""
+
+    name: str
+    spec: TargetSpec
+    enabled: bool
+    disabled_why: str = ""
+    failures: int = 0
+    waiting: int = 0
+    has_secret: bool = False
+    headers: list[str] = []
+    test: TestResult | None = None
+
+
+class GroupSpec(Wire, frozen=True, kw_only=True):
+    name: str
+    targets: list[str]
+
+
+class RuleSpec(Wire, frozen=True, kw_only=True):
+    """Which events go where; an empty word matches everything, `kind` is a shell pattern."""
+
+    name: str
+    sources: list[str] = []
+    severity: str = "warning"
+    kind: str = ""
+    datastore: str = ""
+    namespace: str = ""
+    targets: list[str] = []
+    groups: list[str] = []
+
+
+class HistoryView(Wire, frozen=True, kw_only=True):
+    """One event on its way to one target. `payload` is what was last sent, `command` repeats it by hand."""
+
+    id: int
+    time: str
+    target: str
+    state: str
+    attempts: int
+    text: str
+    error: str = ""
+    payload: str = ""
+    command: str = ""

@@ -1,0 +1,122 @@
+"""Symptoms S20, S21: mail that does not arrive, a webhook that answers 5xx; found and cured by commands."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ibs_tests.support.programs import ServerProcess, running_server, start_server
+from ibs_tests.support.receivers import http_receiver, mail_server
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with running_server(tmp_path_factory.mktemp("drill") / "server") as running:
+        yield running
+
+
+def until(fact: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + 30
+    while not (found := fact()):
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.05)
+    return found
+
+
+def target(server: ServerProcess, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = server.admin("notification", "target", "show", name, "--output", "json").json()
+    return found
+
+
+def make_store(server: ServerProcess, name: str) -> None:
+    """Something to tell: an event about a datastore."""
+    server.admin("datastore", "create", name, "--path", str(server.folder / name))
+
+
+def test_s20_mail_that_does_not_arrive_is_explained_by_a_test(server: ServerProcess) -> None:
+    with mail_server() as mails:
+        server.admin(
+            *("notification", "target", "create", "smtp", "ops-smtp", "--host", "127.0.0.1"),
+            *("--port", str(mails.port), "--tls", "none", "--from", "ibs@example.com", "--to", "ops@example.com"),
+        )
+        mails.refuse = "550 no such user here"
+        command = ("notification", "target", "test", "ops-smtp", "--recipient", "admin@example.com")
+        failed = server.admin(*command, check=1)
+        assert "550 no such user here" in failed.err
+        kept = target(server, "ops-smtp")["test"]
+        assert not kept["ok"]
+        assert "550 no such user here" in kept["message"]
+        assert "550 no such user here" in (server.folder / "log" / "notify.log").read_text()
+        listed = server.admin("notification", "history", "list", "--output", "json").json()
+        assert (listed[0]["state"], listed[0]["target"]) == ("failed", "ops-smtp")
+
+        mails.refuse = None
+        server.admin(*command)
+        assert target(server, "ops-smtp")["test"]["ok"]
+        recipients, content = mails.arrived[-1]
+        assert recipients == ["admin@example.com"]
+        assert b"text/plain" in content
+        assert b"text/html" in content
+    server.admin("notification", "target", "remove", "ops-smtp")
+
+
+def test_s21_a_webhook_that_fails_is_disabled_and_gets_everything_once_enabled(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("hush-hush")
+    with http_receiver() as posts:
+        posts.status = 503
+        server.admin(
+            *("notification", "target", "create", "webhook", "chat", "--url", posts.url, "--attempts", "2"),
+            *("--retry-seconds", "0.1", "--secret-file", str(secret)),
+        )
+        server.admin("notification", "rule", "set", "all", "--severity", "notice", "--target", "chat")
+        make_store(server, "s21a")
+        until(lambda: not target(server, "chat")["enabled"])
+        assert "503" in target(server, "chat")["disabled_why"]
+        assert "disabled after 2 failed attempts" in server.admin("notification", "inbox").out
+        make_store(server, "s21b")
+
+        rows = server.admin("notification", "history", "list", "--target", "chat", "--output", "json").json()
+        tried = next(row for row in rows if row["attempts"])
+        shown = server.admin("notification", "history", "show", str(tried["id"])).out
+        assert f"curl -X POST {posts.url}" in shown
+        assert "hush-hush" not in shown + json.dumps(target(server, "chat"))
+        assert b"hush-hush" not in (server.state / "state.db").read_bytes()
+
+        posts.status = 204
+        server.admin("notification", "target", "enable", "chat")
+        until(lambda: target(server, "chat")["waiting"] == 0)
+        told = [one["text"] for _, body in posts.arrived for one in json.loads(body)["events"]]
+        assert any("s21a" in text for text in told)
+        assert any("s21b" in text for text in told)
+        assert all("X-IBS-Signature" in headers for headers, _ in posts.arrived)
+
+
+def test_a_killed_server_delivers_what_waited(tmp_path: Path) -> None:
+    with http_receiver() as posts:
+        posts.status = 500
+        with running_server(tmp_path / "server") as server:
+            server.admin("notification", "target", "create", "webhook", "chat", "--url", posts.url)
+            server.admin("notification", "rule", "set", "all", "--severity", "notice", "--target", "chat")
+            make_store(server, "kept")
+            until(lambda: target(server, "chat")["failures"])
+            waiting = {row["id"] for row in server.admin("notification", "history", "list", "-o", "json").json()}
+            server.kill()
+        posts.status = 204
+        again = start_server(tmp_path / "server")
+        try:
+            again.admin("notification", "target", "enable", "chat")
+            until(lambda: target(again, "chat")["waiting"] == 0)
+            told = [one["text"] for _, body in posts.arrived for one in json.loads(body)["events"]]
+            assert any("kept" in text for text in told)
+            rows = again.admin("notification", "history", "list", "-o", "json").json()
+            assert waiting <= {row["id"] for row in rows if row["state"] == "sent"}
+        finally:
+            again.stop()

@@ -1,0 +1,76 @@
+"""Outbox, targets, groups and rules."""
+
+from __future__ import annotations
+
+import pytest
+
+from ibs.catalog.catalog import Catalog
+from ibs.catalog.notifications import NotificationTable, TargetRecord
+from ibs.errors import ConflictError, NotFoundError
+from ibs.wire.notification import GroupSpec, RuleSpec, TargetSpec
+
+EVENT = {"text": "one", "fields": {}}
+ROW = (1, "error", "system", "test.kind", "one", "{}")
+
+
+async def furnished(catalog: Catalog) -> NotificationTable:
+    table = catalog.notifications
+    for name in ("a", "b"):
+        await table.put_target(TargetRecord(name=name, spec=TargetSpec(kind="webhook"), sealed=b"x"), new=True)
+    return table
+
+
+async def test_inbox_and_outbox_get_an_event_together_or_not_at_all(catalog: Catalog) -> None:
+    table = await furnished(catalog)
+    assert await table.keep(ROW, EVENT, lambda *_: ["a"]) == ["a"]
+    assert [one.event for one in await table.due("a")] == [EVENT]
+    assert await table.due("b") == []
+
+    def broken(*_: object) -> list[str]:
+        raise NotFoundError("no")
+
+    with pytest.raises(NotFoundError):
+        await table.keep(ROW, EVENT, broken)
+    assert len(await catalog.inbox.list()) == 1
+
+
+async def test_failures_count_until_the_target_is_enabled_again(catalog: Catalog) -> None:
+    table = await furnished(catalog)
+    await table.keep(ROW, EVENT, lambda *_: ["a"])
+    (one,) = await table.due("a")
+    await table.failed("a", [one.id], error="503", payload="p", command="c", retry_ns=7, disable=False)
+    record = await table.target("a")
+    assert (record.enabled, record.failures, record.retry_ns) == (True, 1, 7)
+    await table.failed("a", [one.id], error="503", payload="p", command="c", retry_ns=9, disable=True)
+    record = await table.target("a")
+    assert (record.enabled, record.disabled_why) == (False, "503")
+    assert await table.waiting("a") == 1
+    await table.steer("a", enabled=True)
+    record = await table.target("a")
+    assert (record.enabled, record.failures, record.retry_ns) == (True, 0, 0)
+    await table.sent("a", [one.id], "p2", "c2")
+    (row,) = await table.history("a")
+    assert (row.state, row.attempts, row.payload) == ("sent", 3, "p2")
+
+
+async def test_names_are_checked_where_they_are_used(catalog: Catalog) -> None:
+    table = await furnished(catalog)
+    with pytest.raises(ConflictError):
+        await table.put_target(TargetRecord(name="a", spec=TargetSpec(kind="webhook"), sealed=b""), new=True)
+    with pytest.raises(NotFoundError):
+        await table.put_word(GroupSpec(name="g", targets=["zzz"]))
+    with pytest.raises(NotFoundError):
+        await table.put_word(RuleSpec(name="r", groups=["g"]))
+    await table.put_word(GroupSpec(name="g", targets=["a"]))
+    await table.put_word(RuleSpec(name="r", groups=["g"]))
+    assert [one.name for one in await table.words(GroupSpec)] == ["g"]
+    await table.remove_word(RuleSpec, "r")
+    with pytest.raises(NotFoundError):
+        await table.remove_word(RuleSpec, "r")
+
+
+async def test_what_waits_for_a_removed_target_is_dropped(catalog: Catalog) -> None:
+    table = await furnished(catalog)
+    await table.keep(ROW, EVENT, lambda *_: ["a"])
+    await table.remove_target("a")
+    assert [row.state for row in await table.history("a")] == ["dropped"]
