@@ -21,7 +21,7 @@ class TargetSpec(Wire, frozen=True, kw_only=True):
     template: str = ""
     """Of webhook: the body, with $text, $severity, $source, $kind, $time, $server, $count and $events."""
     ca: str = ""
-    """PEM certificates that count besides none; empty for the system's."""
+    """PEM certificates that count instead of the system's; empty for those."""
     attempts_max: int = 8
     retry_seconds: float = 10.0
     """Before the second attempt; doubled before each further one."""

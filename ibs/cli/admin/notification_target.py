@@ -30,7 +30,7 @@ SecretFile = Annotated[
     Path | None, typer.Option(help="File with the password, signing key or token; else IBS_TARGET_SECRET.")
 ]
 HeaderFile = Annotated[Path | None, typer.Option(help="File of extra headers, a line each: NAME: VALUE.")]
-CaFile = Annotated[Path | None, typer.Option("--ca-file", help="PEM certificates to trust besides none.")]
+CaFile = Annotated[Path | None, typer.Option("--ca-file", help="PEM certificates to trust instead of the system's.")]
 Attempts = Annotated[int, typer.Option(help="Disabled after so many failures in a row.")]
 RetrySeconds = Annotated[float, typer.Option(help="Before the second attempt; doubled each time.")]
 _ATTEMPTS, _RETRY = 8, 10.0
