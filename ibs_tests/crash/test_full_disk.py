@@ -19,7 +19,7 @@ pytestmark = pytest.mark.root
 def small_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, Path]]:
     place = tmp_path / "disk"
     place.mkdir()
-    options = {"bytes": "size=24m,nr_inodes=100k", "inodes": "size=200m,nr_inodes=60"}[request.param]
+    options = {"bytes": "size=24m,nr_inodes=100k", "inodes": "size=200m,nr_inodes=100"}[request.param]
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "ibs-test", place], check=True)
     try:
         yield request.param, place

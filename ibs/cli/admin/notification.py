@@ -80,7 +80,7 @@ def group_list(
 
 @groups.command("set", epilog=example("ironcore-backup notification group set oncall --target ops-smtp"))
 def group_set(
-    name: Annotated[str, typer.Argument(metavar="NAME")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the group.")],
     target: Annotated[Words, typer.Option(help="A member; repeatable.")] = None,
     server: ServerOption = None,
     state_dir: StateDirOption = None,
@@ -99,7 +99,7 @@ def group_set(
 
 @groups.command("remove", epilog=example("ironcore-backup notification group remove oncall"))
 def group_remove(
-    name: Annotated[str, typer.Argument(metavar="NAME")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the group.")],
     server: ServerOption = None,
     state_dir: StateDirOption = None,
     output: OutputOption = Output.TEXT,
@@ -125,7 +125,7 @@ def rule_list(
     "set", epilog=example("ironcore-backup notification rule set disks --source datastore --target ops-smtp")
 )
 def rule_set(
-    name: Annotated[str, typer.Argument(metavar="NAME")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the rule.")],
     target: Annotated[Words, typer.Option(help="Where to; repeatable.")] = None,
     group: Annotated[Words, typer.Option(help="To all of this group; repeatable.")] = None,
     source: Annotated[Words, typer.Option(help="backup, datastore, system and so on; repeatable.")] = None,
@@ -159,7 +159,7 @@ def rule_set(
 
 @rules.command("remove", epilog=example("ironcore-backup notification rule remove disks"))
 def rule_remove(
-    name: Annotated[str, typer.Argument(metavar="NAME")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the rule.")],
     server: ServerOption = None,
     state_dir: StateDirOption = None,
     output: OutputOption = Output.TEXT,
@@ -188,7 +188,7 @@ def history_list(
 
 @history.command("show", epilog=example("ironcore-backup notification history show 17"))
 def history_show(
-    number: Annotated[int, typer.Argument(metavar="ID", min=1)],
+    number: Annotated[int, typer.Argument(metavar="ID", min=1, help="Number of the message, from the list.")],
     server: ServerOption = None,
     state_dir: StateDirOption = None,
     output: OutputOption = Output.TEXT,

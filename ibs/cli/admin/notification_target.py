@@ -25,7 +25,7 @@ root = app("target", "Targets: where messages go.")
 create = app("create", "Make a target: smtp, webhook or metric.")
 root.add_typer(create)
 
-NameArgument = Annotated[str, typer.Argument(metavar="TARGET")]
+NameArgument = Annotated[str, typer.Argument(metavar="TARGET", help="Name of the target.")]
 SecretFile = Annotated[
     Path | None, typer.Option(help="File with the password, signing key or token; else IBS_TARGET_SECRET.")
 ]

@@ -31,7 +31,10 @@ def sqlite_code(error: sqlite3.Error) -> int:
 
 
 def exhausted(error: OSError, root_fd: int | None) -> str:
-    """What ran out, for ENOSPC or EDQUOT: `bytes`, `inodes` or `quota`."""
+    """What ran out, for ENOSPC or EDQUOT: `bytes`, `inodes` or `quota`.
+
+    Somebody else may have given something back since: then it is what is nearer to its end.
+    """
     if error.errno == errno.EDQUOT:
         return "quota"
     if root_fd is not None:
@@ -40,7 +43,7 @@ def exhausted(error: OSError, root_fd: int | None) -> str:
                 if used_up(quota):
                     return "quota"
             figures = os.fstatvfs(root_fd)
-            if figures.f_files and not figures.f_favail:
+            if figures.f_files and figures.f_favail * figures.f_blocks < figures.f_bavail * figures.f_files:
                 return "inodes"
     return "bytes"
 

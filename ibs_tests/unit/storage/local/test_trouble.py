@@ -40,6 +40,10 @@ def test_quota_inodes_and_bytes_are_told_apart(tmp_path: Path, monkeypatch: pyte
         figures[7] = 0  # f_favail
         monkeypatch.setattr(os, "fstatvfs", lambda _: os.statvfs_result(figures))
         assert trouble.exhausted(OSError(errno.ENOSPC, ""), fd) == "inodes"
+        figures[2], figures[4], figures[5], figures[7] = 1000, 900, 60, 9  # given back meanwhile, by somebody else
+        assert trouble.exhausted(OSError(errno.ENOSPC, ""), fd) == "inodes"
+        figures[4] = 100
+        assert trouble.exhausted(OSError(errno.ENOSPC, ""), fd) == "bytes"
     finally:
         os.close(fd)
     assert trouble.exhausted(OSError(errno.ENOSPC, ""), None) == "bytes"
