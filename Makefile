@@ -27,7 +27,7 @@ demo: $(STAMP)
 	@$(BIN)/python contrib/demo.py
 
 test: $(STAMP)
-	$(BIN)/pytest -n $(JOBS) --dist loadfile $(TESTS)
+	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,6 +29,7 @@ from ibs.engine.tasks import TaskRegistry
 from ibs.errors import ExitStatus, FailedError, IbsError, UnavailableError
 from ibs.runtime import sdnotify, signals
 from ibs.runtime.allocator import keep_freed_memory
+from ibs.runtime.background import spawner
 from ibs.runtime.bus import Bus
 from ibs.runtime.clock import SystemClock
 from ibs.runtime.mailbox import Handle
@@ -50,6 +51,7 @@ from ibs.services.context import Endpoint, ServerContext, service_view
 from ibs.services.deliveries import Carrier, Deliveries
 from ibs.services.hosts import Hosts
 from ibs.services.hosts_book import HostBook
+from ibs.services.keys import Keys
 from ibs.services.lifecycle import Lifecycle
 from ibs.services.metrics import Metrics, Sources
 from ibs.services.mirror import Mirrors
@@ -94,6 +96,7 @@ class _Base:
     datastores: Datastores
     hosts: Hosts
     audit: Audit
+    keys: Keys
 
 
 def run(settings: Settings) -> int:
@@ -211,12 +214,14 @@ async def _base(settings: Settings, clock: SystemClock, pool: ThreadPool, bus: B
         publish=bus.publish,
         waiting=catalog.queue.waiting,
     )
+    keys = Keys(catalog.keys, clock=clock, publish=bus.publish)
     parts = Parts(
         pool=pool,
         clock=clock,
         publish=bus.publish,
         server_uuid=catalog.server_uuid,
         signing_seed=secrets.signing_seed,
+        keys=keys,
         own_folders=[str(folder) for folder in (settings.state_dir, settings.log_dir) if folder is not None],
     )
     datastores = Datastores(catalog.datastores, parts)
@@ -224,7 +229,20 @@ async def _base(settings: Settings, clock: SystemClock, pool: ThreadPool, bus: B
     await audit.open()
     hosts = await _hosts(settings, clock, bus, catalog, secrets.token_key, identities, certificate.fingerprint)
     return _Base(
-        settings, clock, pool, bus, catalog, secrets, certificate, access, identities, tasks, datastores, hosts, audit
+        settings,
+        clock,
+        pool,
+        bus,
+        catalog,
+        secrets,
+        certificate,
+        access,
+        identities,
+        tasks,
+        datastores,
+        hosts,
+        audit,
+        keys,
     )
 
 
@@ -300,7 +318,7 @@ def _compose(
 ) -> ServerContext:
     """Seat the roles and make what the control plane gets of them."""
     endpoint, clock, datastores, tasks = Endpoint(), base.clock, base.datastores, base.tasks
-    spawn, admit, began = _spawner(background), partial(_admit, supervisor), clock.monotonic()
+    spawn, admit, began = spawner(background), partial(_admit, supervisor), clock.monotonic()
 
     def on_listening(bound: Bound) -> None:
         endpoint.host, endpoint.port = bound.host, bound.port
@@ -312,10 +330,9 @@ def _compose(
     deliveries = _deliveries(base)
     roles = roster.seat_roles(supervisor, _parts(base, serve_api, on_listening, pruning, deliveries))
     metrics = _metrics(base, supervisor, stalls, roles.worker)
-    spawn(metrics.run)
+    for work in (metrics.run, base.hosts.watch, base.audit.keep_counting):
+        spawn(work)
     spawn(partial(_mirrors(base, supervisor).run, base.settings.state_dir))
-    spawn(base.hosts.watch)
-    spawn(base.audit.keep_counting)
     spawn(partial(base.audit.watch, base.bus.subscribe("audit")))
     publish, kept = base.bus.publish, base.catalog.settings
     sla = SlaWatch(datastores, tasks, kept, clock=clock, publish=publish, jobs=roles.jobs.list)
@@ -357,6 +374,7 @@ def _compose(
         support=Support(lambda: context, spawn=spawn),
         sla=sla,
         notifications=Notifications(base.catalog.notifications, deliveries, base.secrets, clock),
+        keys=base.keys,
     )
     return context
 
@@ -418,21 +436,6 @@ def _admit(supervisor: Supervisor) -> None:
     """Nothing new begins while the server stops. Raises UnavailableError."""
     if supervisor.stopping:
         raise UnavailableError("the server is stopping", hint="try again in a moment")
-
-
-def _spawner(background: trio.Nursery) -> Callable[[Callable[[], Awaitable[object]]], None]:
-    """What starts work of the desks in the background."""
-    return lambda work: background.start_soon(_guarded, work)
-
-
-async def _guarded(work: Callable[[], Awaitable[object]]) -> None:
-    """Background work of the desks: what fails in it is told in the log and ends nothing else."""
-    try:
-        await work()
-    except IbsError as error:
-        _log.info("a session had ended already", reason=error.message)
-    except Exception:  # noqa: BLE001 - the border of background work
-        _log.exception("background work failed")
 
 
 def _observe(base: _Base, state: ServiceState) -> None:

@@ -10,6 +10,7 @@ border of the adapter that meets them, and never travel further.
     │   ├── NotAuthenticated                http 401
     │   ├── NotAuthorised
     │   ├── KeyNotRegistered
+    │   ├── EncryptionRequired              a policy demands it, and the backup is plain
     │   ├── FingerprintMismatch             (decryption or signing key)
     │   ├── TlsFingerprintMismatch
     │   ├── SignatureInvalid                a manifest's signature is missing, foreign or broken
@@ -137,8 +138,22 @@ class KeyNotRegistered(RefusedError):
     def __init__(self, fingerprint: str) -> None:
         super().__init__(
             f"encryption key not registered: {fingerprint}",
-            hint="register the key on the server, or give the client the right keyfile",
+            hint="write its public half on the host with ironcore-backup-client key show --public, and register it on "
+            "the server with ironcore-backup key register FILE; or give the client the right keyfile",
             fingerprint=fingerprint,
+        )
+
+
+class EncryptionRequired(RefusedError):
+    """A policy of the place takes encrypted snapshots only, and this one is not."""
+
+    code = "encryption-required"
+
+    def __init__(self, store: str, namespace: str) -> None:
+        place = f"datastore {store}, namespace {namespace}," if namespace else f"datastore {store}"
+        super().__init__(
+            f"encryption required: {place} takes encrypted snapshots only",
+            hint="give the client a registered key: --keyfile FILE",
         )
 
 

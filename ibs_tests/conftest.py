@@ -20,7 +20,12 @@ LACKING_KERNEL = "the kernel lacks "
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests marked `root` for other users, with the reason."""
+    """Files with tests marked `slow` come first, so that no process is left with one when the others are done.
+
+    Tests marked `root` are skipped for other users, with the reason.
+    """
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
     if os.geteuid() == 0:
         return
     for item in items:

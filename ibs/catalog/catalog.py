@@ -19,6 +19,7 @@ from ibs.catalog.datastores import DatastoreTable
 from ibs.catalog.hosts import HostTable
 from ibs.catalog.inbox import InboxTable
 from ibs.catalog.jobs import JobTable
+from ibs.catalog.keys import KeyTable
 from ibs.catalog.migrations import migrate
 from ibs.catalog.notifications import NotificationTable
 from ibs.catalog.queue import QueueTable
@@ -45,6 +46,7 @@ class Catalog:
     jobs: JobTable
     queue: QueueTable
     notifications: NotificationTable
+    keys: KeyTable
 
 
 @asynccontextmanager
@@ -71,6 +73,7 @@ async def open_catalog(state: Path, *, inline: bool = False) -> AsyncIterator[Ca
                 jobs=JobTable(database),
                 queue=QueueTable(database),
                 notifications=NotificationTable(database),
+                keys=KeyTable(database),
             )
 
 

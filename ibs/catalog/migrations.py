@@ -196,6 +196,36 @@ CREATE TABLE notification_outbox (
 CREATE INDEX notification_outbox_by_target ON notification_outbox (target, state, id);
 """,
     ),
+    Migration(
+        5,
+        "data keys and where only encrypted snapshots may be made",
+        """
+CREATE TABLE data_keys (
+    fingerprint TEXT NOT NULL,     -- colon form
+    datastore   TEXT NOT NULL,     -- '' for every datastore
+    namespace   TEXT NOT NULL,     -- '' for all of the datastore; else this one and those below
+    signer      TEXT NOT NULL,     -- Ed25519 public key, hex
+    comment     TEXT NOT NULL,     -- what people call it
+    state       TEXT NOT NULL,     -- active, replaced (still taken) or retired
+    replaced_by TEXT NOT NULL,     -- fingerprint of the key that follows it; ''
+    added_ns    INTEGER NOT NULL,  -- when it was registered there
+    added_by    TEXT NOT NULL,     -- auth-id
+    retired_ns  INTEGER,           -- since when it is not taken any more; NULL: it is
+    retired_by  TEXT NOT NULL,     -- auth-id; ''
+    public      TEXT NOT NULL,     -- the registered file, JSON
+    PRIMARY KEY (fingerprint, datastore, namespace)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE key_policies (
+    datastore TEXT NOT NULL,       -- its name
+    namespace TEXT NOT NULL,       -- '' for all of the datastore; the most specific row decides
+    required  INTEGER NOT NULL,    -- 1: only encrypted snapshots
+    set_ns    INTEGER NOT NULL,    -- when
+    set_by    TEXT NOT NULL,       -- auth-id
+    PRIMARY KEY (datastore, namespace)
+) STRICT, WITHOUT ROWID;
+""",
+    ),
 )
 
 

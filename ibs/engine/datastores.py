@@ -26,7 +26,7 @@ from ibs.engine.modes import Mode, ModeRecord, Modes, Use
 from ibs.engine.placing import check_place
 from ibs.errors import BusyError, ConflictError, DatastoreOffline, IbsError, NotFoundError, UsageError
 from ibs.log import get_logger
-from ibs.ports.catalog import DatastoreRecord, DatastoreRecords, KeyRegistry, no_keys
+from ibs.ports.catalog import DatastoreRecord, DatastoreRecords, KeyRegistry, NoKeys
 from ibs.ports.clock import Clock
 from ibs.ports.pool import Pool
 from ibs.storage.local import Check, Expected, LocalStore, Options, find_existing, probe_path
@@ -47,7 +47,7 @@ class Parts:
     publish: Callable[[Event], None]
     server_uuid: str
     signing_seed: bytes = field(repr=False)
-    keys: KeyRegistry = no_keys
+    keys: KeyRegistry = field(default_factory=NoKeys)
     entropy: Callable[[int], bytes] = os.urandom
     options: Options = field(default_factory=Options)
     own_folders: Sequence[str] = ()

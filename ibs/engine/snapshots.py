@@ -47,6 +47,14 @@ class SnapshotCatalog:
         """Names of all snapshots in all namespaces."""
         return await self._context.pool.disk(lambda: list(self._folders.every()))
 
+    async def needing_key(self, fingerprint: str) -> Sequence[SnapshotName]:
+        """Those that only the data key with this fingerprint (colon form) can read."""
+
+        def find() -> Sequence[SnapshotName]:
+            return [name for name in self._folders.every() if self._key(name) == fingerprint]
+
+        return await self._context.pool.disk(find)
+
     async def newest(self, namespace: Namespace, group: Group) -> SnapshotName | None:
         """The group's newest snapshot."""
         return await self._context.pool.disk(self._folders.newest, namespace, group)
@@ -119,6 +127,14 @@ class SnapshotCatalog:
             return view
 
         return await self._context.pool.disk(find)
+
+    def _key(self, name: SnapshotName) -> str:
+        """The key it is encrypted with; "" for none, for one that is gone meanwhile and for one that cannot be read."""
+        try:
+            manifest = self._folders.load(name).manifest
+        except (NotFoundError, FormatError):
+            return ""
+        return manifest.key_fingerprint if manifest.mode == "encrypted" else ""
 
     def _owned(self, name: SnapshotName, auth_id: str) -> bool:
         owner = self._folders.owner(name.namespace, name.group)

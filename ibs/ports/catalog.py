@@ -52,13 +52,24 @@ class RegisteredKey:
 
 
 class KeyRegistry(Protocol):
-    """Which data keys clients may use where."""
+    """Which data keys clients may use where, and where they must use one."""
 
-    async def __call__(self, store: str, namespace: str, fingerprint: str) -> RegisteredKey | None:
+    async def find(self, store: str, namespace: str, fingerprint: str) -> RegisteredKey | None:
         """The key registered for that place, or None."""
         ...
 
+    async def encryption_required(self, store: str, namespace: str) -> bool:
+        """Whether only encrypted snapshots may be made in that place."""
+        ...
 
-async def no_keys(store: str, namespace: str, fingerprint: str) -> RegisteredKey | None:  # noqa: ARG001 - a KeyRegistry
-    """A registry in which no key is registered: every encrypted session is refused."""
-    return None
+
+class NoKeys:
+    """A register without keys, which demands none: every encrypted session is refused."""
+
+    async def find(self, store: str, namespace: str, fingerprint: str) -> RegisteredKey | None:  # noqa: ARG002
+        """None."""
+        return None
+
+    async def encryption_required(self, store: str, namespace: str) -> bool:  # noqa: ARG002 - a KeyRegistry
+        """False."""
+        return False

@@ -32,6 +32,7 @@ from ibs.services.collecting import StartGc, UndoGc, gc_status, steer_gc
 from ibs.services.gc import Cleanup
 from ibs.services.hosts import Hosts
 from ibs.services.jobs import JobDesk
+from ibs.services.keys import Keys
 from ibs.services.lifecycle import Lifecycle
 from ibs.services.metrics import Metrics
 from ibs.services.notifications import Notifications
@@ -160,6 +161,7 @@ class ServerContext:
     support: Support
     sla: SlaWatch
     notifications: Notifications
+    keys: Keys
 
     def status(self) -> ServerStatus:
         """The server and its roles as they are now."""

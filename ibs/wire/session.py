@@ -16,6 +16,8 @@ class SessionOpen(Wire, frozen=True, kw_only=True):
     namespace: str = ""
     archives: list[str]
     key_fingerprint: str = ""
+    signing_key: str = ""
+    """Of a plain session: the fingerprint of the registered key its manifest is signed with; "" for the server's."""
     use_base: bool = True
     client_version: str = ""
 

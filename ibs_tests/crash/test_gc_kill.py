@@ -12,6 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from ibs.engine.datastore import Datastore
 from ibs.engine.gc.plan import Options
 from ibs.ports.chunkstore import ChunkState
@@ -20,7 +22,7 @@ from ibs_tests.crash.test_session_kill import number_in
 from ibs_tests.support.engine import Box, address_of, read
 from ibs_tests.support.session_child import chunks_of
 
-ROUNDS = int(os.environ.get("IBS_CRASH_ROUNDS", "24"))
+ROUNDS = min(int(os.environ.get("IBS_CRASH_ROUNDS", "24")), 80)
 BACKUPS_A_ROUND = 5
 
 
@@ -47,6 +49,7 @@ async def check(datastore: Datastore, promised: set[str], may_be_gone: set[str])
     return visible
 
 
+@pytest.mark.slow
 async def test_killed_while_collecting_nothing_is_lost_and_nothing_stays(tmp_path: Path) -> None:
     steps = random.Random(20261123)
     box = Box(str(tmp_path / "store"), pool=InlinePool(), entropy=os.urandom).create()

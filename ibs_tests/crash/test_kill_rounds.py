@@ -161,6 +161,7 @@ def world(tmp_path: Path) -> Iterator[World]:
     world.close()
 
 
+@pytest.mark.slow
 def test_killed_at_random_points_nothing_is_lost_and_nothing_is_left(world: World, tmp_path: Path) -> None:
     world.server.admin("datastore", "create", "main", "--path", str(world.store))
     for _ in range(2):

@@ -18,7 +18,7 @@ from ibs.wire.reader import ReaderOpen
 from ibs_tests.support.engine import Box, close, read, start
 from ibs_tests.support.session_child import chunks_of, group_of
 
-ROUNDS = int(os.environ.get("IBS_CRASH_ROUNDS", "20"))
+ROUNDS = min(int(os.environ.get("IBS_CRASH_ROUNDS", "20")), 80)
 BACKUPS_A_ROUND = 6
 
 
@@ -55,6 +55,7 @@ async def check_promises(datastore: Datastore, acknowledged: dict[str, int]) -> 
     assert datastore.store.unavailable() == frozenset()
 
 
+@pytest.mark.slow
 async def test_killed_at_random_steps_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
     steps = random.Random(20261122)
     box = Box(str(tmp_path / "store"), pool=InlinePool(), entropy=os.urandom).create()

@@ -41,6 +41,7 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
+@pytest.mark.slow
 def test_no_seed_breaks_a_promise() -> None:
     share = -(-SEEDS // max(1, os.cpu_count() or 1))
     running = [

@@ -22,6 +22,7 @@ import trio
 
 from ibs.control.listener import Address, Listener
 from ibs.core.access import AclRule, Privilege, allowed, allowed_within
+from ibs.core.publickey import PublicKey
 from ibs.errors import NotAuthenticated, NotFoundError, RefusedError, SessionLost
 from ibs.security import tls
 from ibs.security.access import Principal
@@ -42,6 +43,7 @@ from ibs.wire.datastore import (
 from ibs.wire.gc import GcStatus
 from ibs.wire.hosts import AgentEnd, AgentJoined, AgentOrders, AgentPoll, HostInvited, HostView
 from ibs.wire.jobs import JobView, TaskKeeping
+from ibs.wire.keys import KeyPolicy, KeyView
 from ibs.wire.lifecycle import (
     BinEmptied,
     BinView,
@@ -304,6 +306,9 @@ class FakeContext:
         told |= dict.fromkeys(("remove", "remove_group", "remove_rule"), None)
         self.notifications = Recorder(self.asked, told)
         self.sla = Recorder(self.asked, {"list": [sample(SlaView)], "set": sample(SlaView), "unset": None})
+        register = dict.fromkeys(("register", "show", "retire"), sample(KeyView)) | {"list": [sample(KeyView)]}
+        register |= {"export": sample(PublicKey), "remove": None, "unset_policy": None}
+        self.keys = Recorder(self.asked, register | {"policies": [sample(KeyPolicy)], "set_policy": sample(KeyPolicy)})
         self.support = Recorder(self.asked, {"start": UPID, "read": pieces()})
         self.upkeep = Recorder(self.asked, {"maintain": UPID, "reindex": UPID})
         life = {"change": sample(SnapshotView), "forget": sample(BinView), "bin_list": [sample(BinView)]}

@@ -21,7 +21,7 @@ from ibs.engine.datastore import Datastore
 from ibs.engine.folders import SnapshotFolders
 from ibs.engine.readers import Reader
 from ibs.engine.session.session import WriteSession
-from ibs.ports.catalog import KeyRegistry, RegisteredKey, no_keys
+from ibs.ports.catalog import KeyRegistry, NoKeys, RegisteredKey
 from ibs.ports.pool import Pool
 from ibs.runtime.clock import ManualClock
 from ibs.runtime.pool import InlinePool
@@ -50,7 +50,7 @@ class Box:
     path: str
     clock: ManualClock = field(default_factory=ManualClock)
     pool: Pool = field(default_factory=InlinePool)
-    keys: KeyRegistry = no_keys
+    keys: KeyRegistry = field(default_factory=NoKeys)
     options: Options = field(default_factory=Options)
     entropy: Callable[[int], bytes] = field(default_factory=counting_entropy)
     events: list[Event] = field(default_factory=list)
@@ -117,14 +117,24 @@ def address_of(data: bytes) -> Address:
     return Address(PLAIN_DOMAIN, chunk_id(data))
 
 
-def key_registry(keys: DataKeys) -> KeyRegistry:
-    """A registry that knows exactly this key."""
-    known = RegisteredKey(hex_fingerprint(keys.fingerprint), manifest.public_key(keys.signing_seed))
+@dataclass
+class KnownKeys:
+    """A register of the given keys; `required`: encryption is demanded everywhere."""
 
-    async def find(store: str, namespace: str, fingerprint: str) -> RegisteredKey | None:
-        return known if fingerprint == known.fingerprint else None
+    known: dict[str, RegisteredKey]
+    required: bool = False
 
-    return find
+    async def find(self, store: str, namespace: str, fingerprint: str) -> RegisteredKey | None:
+        return self.known.get(fingerprint)
+
+    async def encryption_required(self, store: str, namespace: str) -> bool:
+        return self.required
+
+
+def key_registry(*keys: DataKeys, required: bool = False) -> KnownKeys:
+    """A registry that knows exactly these keys."""
+    known = [RegisteredKey(hex_fingerprint(each.fingerprint), manifest.public_key(each.signing_seed)) for each in keys]
+    return KnownKeys({key.fingerprint: key for key in known}, required)
 
 
 @dataclass
@@ -222,9 +232,12 @@ async def start(
     auth_id: str = OWNER,
     group: str = "host/web01",
     keys: DataKeys | None = None,
+    signing: DataKeys | None = None,
     **options: Any,
 ) -> Writer:
     """Open a session for `archives`."""
+    if signing is not None:
+        options["signing_key"] = hex_fingerprint(signing.fingerprint)
     fingerprint = hex_fingerprint(keys.fingerprint) if keys else ""
     request = SessionOpen(
         store="s1", group=group, archives=list(archives or ("etc.tree",)), key_fingerprint=fingerprint, **options

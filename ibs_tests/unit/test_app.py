@@ -147,18 +147,6 @@ async def test_a_wildcard_address_is_told_as_one_that_can_be_called(tmp_path: Pa
         assert facts["address"].startswith("127.0.0.1:")
 
 
-async def test_failing_background_work_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    async def fails() -> None:
-        raise ZeroDivisionError("a bug")
-
-    async def ended() -> None:
-        raise BusyError("it has ended")
-
-    await app._guarded(fails)
-    await app._guarded(ended)
-    assert "background work failed" in caplog.text
-
-
 def test_the_program_stops_on_a_signal(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ from ibs.cli.admin import (
     gc,
     host,
     job,
+    key,
     login,
     namespace,
     notification,
@@ -78,6 +79,7 @@ root.add_typer(service.root)
 root.add_typer(backup.root)
 root.add_typer(host.root)
 root.add_typer(job.root)
+root.add_typer(key.root)
 root.add_typer(preview.root)
 root.add_typer(access.users)
 root.add_typer(access.tokens)

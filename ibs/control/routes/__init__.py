@@ -11,6 +11,7 @@ from ibs.control.routes import (
     gc,
     hosts,
     jobs,
+    keys,
     lifecycle,
     metrics,
     notifications,
@@ -25,5 +26,5 @@ from ibs.control.routes import (
 )
 
 _STORES = (datastores, lifecycle, gc, schedules, sessions, readers)
-_NOUNS = (system, services, metrics, *_STORES, tasks, jobs, hosts, access, audit, support, sla, notifications)
+_NOUNS = (system, services, metrics, *_STORES, tasks, jobs, hosts, access, keys, audit, support, sla, notifications)
 ALL = tuple(chain.from_iterable(noun.routes for noun in _NOUNS))

@@ -111,8 +111,8 @@ def check_facts(staged: Staged, manifest: Manifest) -> None:
             sorted((name, blob.size, blob.digest) for name, blob in staged.blobs.items()),
         ),
     }
-    if facts.key_fingerprint:
-        pairs["key fingerprint"] = (manifest.key_fingerprint, facts.key_fingerprint)
+    if facts.key_fingerprint or (manifest.mode == "signed" and facts.signing_key):
+        pairs["key fingerprint"] = (manifest.key_fingerprint, facts.key_fingerprint or facts.signing_key)
     for what, (stated, known) in pairs.items():
         if stated != known:
             raise UsageError(

@@ -48,6 +48,7 @@ class SessionFacts(msgspec.Struct, frozen=True, kw_only=True):
     sequence: int
     previous: str
     signer: str = ""
+    signing_key: str = ""
     leftover: bool = False
 
     @property

@@ -25,7 +25,15 @@ from ibs.engine.session.discard import remove_staging
 from ibs.engine.session.facts import SESSION_FILE, SessionFacts
 from ibs.engine.session.pins import JOURNAL_FILE, PinSet
 from ibs.engine.session.records import distinct
-from ibs.errors import FormatError, IbsError, KeyNotRegistered, NotFoundError, RefusedError, UsageError
+from ibs.errors import (
+    EncryptionRequired,
+    FormatError,
+    IbsError,
+    KeyNotRegistered,
+    NotFoundError,
+    RefusedError,
+    UsageError,
+)
 from ibs.ports.chunkstore import PLAIN_DOMAIN
 from ibs.storage.local.workfolder import WorkFolder
 from ibs.wire.session import SessionOpen, SessionOpened
@@ -44,6 +52,8 @@ class Wanted:
     signer: str
     use_base: bool
     upid: str
+    signing_key: str = ""
+    """Fingerprint of the registered key that a plain snapshot is signed with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +72,7 @@ class Prepared:
 
 
 async def check_request(context: StoreContext, auth_id: str, request: SessionOpen, upid: str) -> Wanted:
-    """Raises UsageError, KeyNotRegistered. No data has moved and nothing was made when it does."""
+    """Raises UsageError, KeyNotRegistered, EncryptionRequired. No data has moved and nothing was made when it does."""
     if request.store != context.name:
         raise UsageError(f"the request names datastore {request.store!r}, it was sent to {context.name}")
     namespace, group = Namespace.parse(request.namespace), Group.parse(request.group)
@@ -74,17 +84,36 @@ async def check_request(context: StoreContext, auth_id: str, request: SessionOpe
     files = {f"{archive}.idx" for archive in archives}
     if files & {base_file(archive) for archive in archives}:
         raise UsageError("two archives have names too alike", hint="do not name one archive base- and another's name")
-    domain, signer = PLAIN_DOMAIN, ""
+    domain, signer, signing = PLAIN_DOMAIN, "", ""
     if request.key_fingerprint:
         domain = parse_fingerprint(request.key_fingerprint)
-        key = await context.keys(context.name, request.namespace, domain.hex(":"))
-        if key is None:
-            raise KeyNotRegistered(domain.hex(":"))
-        signer = key.signer.hex()
+        signer = await _signer(context, request, domain)
+    elif await context.keys.encryption_required(context.name, request.namespace):
+        raise EncryptionRequired(context.name, request.namespace)
+    elif request.signing_key:
+        key = parse_fingerprint(request.signing_key)
+        signer, signing = await _signer(context, request, key), key.hex(":")
     fingerprint = domain.hex(":") if request.key_fingerprint else ""
     return Wanted(
-        auth_id, namespace, group, archives, fingerprint, domain, signer, use_base=request.use_base, upid=upid
+        auth_id,
+        namespace,
+        group,
+        archives,
+        fingerprint,
+        domain,
+        signer,
+        use_base=request.use_base,
+        upid=upid,
+        signing_key=signing,
     )
+
+
+async def _signer(context: StoreContext, request: SessionOpen, key: bytes) -> str:
+    """The public half (hex) of a registered key. Raises KeyNotRegistered."""
+    found = await context.keys.find(context.name, request.namespace, key.hex(":"))
+    if found is None:
+        raise KeyNotRegistered(key.hex(":"))
+    return found.signer.hex()
 
 
 def check_owner(context: StoreContext, wanted: Wanted) -> None:
@@ -174,6 +203,7 @@ def _facts(  # noqa: PLR0917 - one call, in order of the fields
         archives=list(wanted.archives),
         domain=wanted.domain.hex(),
         key_fingerprint=wanted.key_fingerprint,
+        signing_key=wanted.signing_key,
         epoch=epoch,
         opened=format_time(context.clock.now()),
         upid=wanted.upid,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ibs.ports.catalog import DatastoreRecord, no_keys
+from ibs.ports.catalog import DatastoreRecord, NoKeys
 
 
 def test_records_are_values() -> None:
@@ -15,4 +15,5 @@ def test_records_are_values() -> None:
 
 
 async def test_without_a_registry_no_key_is_known() -> None:
-    assert await no_keys("s1", "", "aa:bb") is None
+    assert await NoKeys().find("s1", "", "aa:bb") is None
+    assert not await NoKeys().encryption_required("s1", "")

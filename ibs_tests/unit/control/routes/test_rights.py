@@ -101,6 +101,7 @@ PATH = {
     "role": "gc",
     "auth_id": "a@ibs!t",
     "n": "1",
+    "fingerprint": "aa:bb",
 }
 QUERY = {"snapshot_show": {"name": "host/a/2026-11-22T19:00:00Z"}}
 

@@ -167,6 +167,27 @@ async def test_an_encrypted_session_cannot_be_committed_as_plain(box: Box) -> No
         )
 
 
+async def test_a_plain_snapshot_can_be_signed_by_a_registered_key(box: Box) -> None:
+    other = DataKeys.from_root(b"x" * 32)
+    box.keys = key_registry(KEYS, other)
+    datastore = await box.open()
+    writer = await start(datastore, signing=KEYS)
+    await writer.archive("etc.tree", CONTENT)
+    for wrong in (other, DataKeys.from_root(b"y" * 32)):
+        with pytest.raises((UsageError, SignatureInvalid)):
+            await writer.session.commit(signed_request(writer, wrong))
+    result = await writer.session.commit(signed_request(writer, KEYS))
+    stored = await datastore.snapshots.load(SnapshotName.parse(result.snapshot))
+    assert (stored.signature.by, stored.manifest.mode) == ("client", "signed")
+    assert await read(datastore, result.snapshot, "etc.tree") == CONTENT
+
+
+def signed_request(writer: Writer, keys: DataKeys) -> CommitRequest:
+    stated = writer.manifest(mode="signed", key_fingerprint=hex_fingerprint(keys.fingerprint))
+    raw = manifest.encode(stated)
+    return CommitRequest(manifest=raw.decode(), signature=manifest.sign(raw, keys.signing_seed, "client").signature)
+
+
 async def test_a_plain_session_cannot_claim_a_key(datastore: Datastore) -> None:
     writer = await ready(datastore)
     signature = manifest.sign(manifest.encode(writer.manifest()), KEYS.signing_seed, "client").signature

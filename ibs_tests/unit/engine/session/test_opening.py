@@ -13,7 +13,7 @@ from ibs.core.keys import DataKeys
 from ibs.core.names import SnapshotName
 from ibs.engine.datastore import Datastore
 from ibs.engine.session.pins import JOURNAL_FILE
-from ibs.errors import KeyNotRegistered, NoSpace, RefusedError, UsageError
+from ibs.errors import EncryptionRequired, KeyNotRegistered, NoSpace, RefusedError, UsageError
 from ibs.storage.local import WorkFolder
 from ibs.wire.session import SessionOpen
 from ibs_tests.support.engine import OTHER, OWNER, Box, address_of, backup, key_registry, read, start
@@ -60,6 +60,16 @@ async def test_an_unregistered_key_is_refused_before_data_moves(box: Box, datast
     await start(datastore, keys=KEYS)
     with pytest.raises(KeyNotRegistered):
         await start(datastore, keys=OTHER_KEYS, group="host/db01")
+
+
+async def test_where_encryption_is_required_nothing_plain_begins(box: Box) -> None:
+    box.keys = key_registry(KEYS, required=True)
+    datastore = await box.open()
+    for plain in ({}, {"signing": KEYS}):
+        with pytest.raises(EncryptionRequired, match="datastore s1 takes encrypted snapshots only"):
+            await start(datastore, **plain)
+    assert datastore.store.staging.names() == []
+    await start(datastore, keys=KEYS)
 
 
 async def test_the_group_of_another_takes_no_backup(datastore: Datastore) -> None:
