@@ -41,6 +41,7 @@ from ibs.security.access import AccessChecker
 from ibs.security.bootstrap import ensure_root
 from ibs.security.identities import Identities
 from ibs.security.private import write_private
+from ibs.security.roles import Roles
 from ibs.security.secrets import ServerSecrets, check_secrets, load_secrets
 from ibs.security.tls import Certificate, ensure_certificate, server_context
 from ibs.services import metrics_server, roster
@@ -330,13 +331,13 @@ def _compose(
     deliveries = _deliveries(base)
     roles = roster.seat_roles(supervisor, _parts(base, serve_api, on_listening, pruning, deliveries))
     metrics = _metrics(base, supervisor, stalls, roles.worker)
-    for work in (metrics.run, base.hosts.watch, base.audit.keep_counting):
-        spawn(work)
     spawn(partial(_mirrors(base, supervisor).run, base.settings.state_dir))
     spawn(partial(base.audit.watch, base.bus.subscribe("audit")))
-    publish, kept = base.bus.publish, base.catalog.settings
-    sla = SlaWatch(datastores, tasks, kept, clock=clock, publish=publish, jobs=roles.jobs.list)
-    spawn(sla.run)
+    sla = SlaWatch(
+        datastores, tasks, base.catalog.settings, clock=clock, publish=base.bus.publish, jobs=roles.jobs.list
+    )
+    for work in (metrics.run, base.hosts.watch, base.audit.keep_counting, sla.run):
+        spawn(work)
     context = ServerContext(
         settings=base.settings,
         clock=clock,
@@ -349,6 +350,7 @@ def _compose(
         api_stopping=trio.Event(),
         access=base.access,
         identities=base.identities,
+        roles=Roles(base.catalog.access, base.access, base.identities),
         datastores=datastores,
         sessions=Sessions(datastores, tasks, admit=admit, spawn=spawn, note_commit=roles.known.note_commit),
         readers=Readers(datastores, tasks, admit=admit, spawn=spawn),

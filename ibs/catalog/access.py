@@ -1,4 +1,4 @@
-"""Users, tokens and access rules as rows: `ports.access.AccessRecords` on SQLite.
+"""Users, tokens, roles, groups and access rules as rows: `ports.access.AccessRecords` on SQLite.
 
 What they mean is decided in `core.access` and `security`; here only counts and references are guarded.
 """
@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from ibs.catalog.database import Database
-from ibs.core import limits
+from ibs.core import limits, limits_access
 from ibs.errors import ConflictError, NotFoundError
-from ibs.ports.access import AclRecord, TokenRecord, UserRecord
+from ibs.ports.access import AclRecord, GroupRecord, RoleRecord, TokenRecord, UserRecord
 
 
 class AccessTable:
@@ -143,6 +143,101 @@ class AccessTable:
 
         await self._database.write(work)
 
+    async def roles(self) -> Sequence[RoleRecord]:
+        """All, by name."""
+
+        def work(connection: sqlite3.Connection) -> Sequence[RoleRecord]:
+            rows = connection.execute("SELECT name, privileges, comment FROM roles ORDER BY name")
+            return [RoleRecord(name, tuple(privileges.split()), comment) for name, privileges, comment in rows]
+
+        return await self._database.read(work)
+
+    async def add_role(self, record: RoleRecord) -> None:
+        """Raises ConflictError when it exists, or there are too many."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            _refuse_present(connection, "roles", record.name, "name")
+            _refuse_full(connection, "roles", limits_access.ROLES_MAX)
+            values = (record.name, " ".join(record.privileges), record.comment)
+            connection.execute("INSERT INTO roles (name, privileges, comment) VALUES (?, ?, ?)", values)
+
+        await self._database.write(work)
+
+    async def set_role(self, record: RoleRecord) -> None:
+        """Replace the role of that name. Raises NotFoundError."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            values = (" ".join(record.privileges), record.comment, record.name)
+            cursor = connection.execute("UPDATE roles SET privileges = ?, comment = ? WHERE name = ?", values)
+            _one(cursor, f"role {record.name}")
+
+        await self._database.write(work)
+
+    async def remove_role(self, name: str) -> None:
+        """Raises NotFoundError; ConflictError while a rule gives it."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            query = "SELECT count(*), min(path || ' for ' || auth_id) FROM acl WHERE role = ?"
+            used, first = connection.execute(query, (name,)).fetchone()
+            if used:
+                hint = "revoke it first: ironcore-backup acl list, acl revoke"
+                raise ConflictError(f"role {name} is given by {used} rules, such as {first}", hint=hint)
+            _one(connection.execute("DELETE FROM roles WHERE name = ?", (name,)), f"role {name}")
+
+        await self._database.write(work)
+
+    async def groups(self) -> Sequence[GroupRecord]:
+        """All, by name."""
+
+        def work(connection: sqlite3.Connection) -> Sequence[GroupRecord]:
+            members: dict[str, list[str]] = {}
+            for name, auth_id in connection.execute("SELECT name, auth_id FROM user_group_members ORDER BY 1, 2"):
+                members.setdefault(name, []).append(auth_id)
+            rows = connection.execute("SELECT name, comment FROM user_groups ORDER BY name")
+            return [GroupRecord(name, tuple(members.get(name, ())), comment) for name, comment in rows]
+
+        return await self._database.read(work)
+
+    async def add_group(self, record: GroupRecord) -> None:
+        """Raises ConflictError when it exists, or there are too many; NotFoundError for a member that is no user."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            _refuse_present(connection, "user_groups", record.name, "name")
+            _refuse_full(connection, "user_groups", limits_access.GROUPS_MAX)
+            values = (record.name, record.comment)
+            connection.execute("INSERT INTO user_groups (name, comment) VALUES (?, ?)", values)
+            _put_members(connection, record)
+
+        await self._database.write(work)
+
+    async def set_group(self, record: GroupRecord) -> None:
+        """Replace the group of that name. Raises NotFoundError, also for a member that is no user."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            values = (record.comment, record.name)
+            cursor = connection.execute("UPDATE user_groups SET comment = ? WHERE name = ?", values)
+            _one(cursor, f"group of users {record.name}")
+            connection.execute("DELETE FROM user_group_members WHERE name = ?", (record.name,))
+            _put_members(connection, record)
+
+        await self._database.write(work)
+
+    async def remove_group(self, name: str, holder: str) -> None:
+        """With the rules for `holder`, the name that rules know it by. Raises NotFoundError."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM acl WHERE auth_id = ?", (holder,))
+            _one(connection.execute("DELETE FROM user_groups WHERE name = ?", (name,)), f"group of users {name}")
+
+        await self._database.write(work)
+
+
+def _put_members(connection: sqlite3.Connection, record: GroupRecord) -> None:
+    for member in record.members:
+        if not _present(connection, "users", member):
+            raise _not_found(f"user {member}")
+        connection.execute("INSERT INTO user_group_members (name, auth_id) VALUES (?, ?)", (record.name, member))
+
 
 def _put_token(connection: sqlite3.Connection, record: TokenRecord) -> None:
     if not _present(connection, "users", record.user):
@@ -153,13 +248,13 @@ def _put_token(connection: sqlite3.Connection, record: TokenRecord) -> None:
     connection.execute(f"INSERT OR REPLACE INTO tokens ({names}) VALUES ({marks})", values)  # noqa: S608 - our names
 
 
-def _present(connection: sqlite3.Connection, table: str, auth_id: str) -> bool:
-    query = f"SELECT 1 FROM {table} WHERE auth_id = ?"  # noqa: S608 - callers give constants
+def _present(connection: sqlite3.Connection, table: str, auth_id: str, column: str = "auth_id") -> bool:
+    query = f"SELECT 1 FROM {table} WHERE {column} = ?"  # noqa: S608 - callers give constants
     return connection.execute(query, (auth_id,)).fetchone() is not None
 
 
-def _refuse_present(connection: sqlite3.Connection, table: str, auth_id: str) -> None:
-    if _present(connection, table, auth_id):
+def _refuse_present(connection: sqlite3.Connection, table: str, auth_id: str, column: str = "auth_id") -> None:
+    if _present(connection, table, auth_id, column):
         raise ConflictError(f"{auth_id} exists already", hint="choose another name, or remove it first")
 
 
@@ -175,4 +270,6 @@ def _one(cursor: sqlite3.Cursor, what: str) -> None:
 
 
 def _not_found(what: str) -> NotFoundError:
-    return NotFoundError(f"{what} does not exist", hint="see: ironcore-backup user list, token list, acl list")
+    return NotFoundError(
+        f"{what} does not exist", hint="see: ironcore-backup user list, token list, usergroup list, role list, acl list"
+    )

@@ -226,6 +226,28 @@ CREATE TABLE key_policies (
 ) STRICT, WITHOUT ROWID;
 """,
     ),
+    Migration(
+        6,
+        "roles of one's own, and groups of users",
+        """
+CREATE TABLE roles (
+    name       TEXT PRIMARY KEY,  -- not one of the built-in ones
+    privileges TEXT NOT NULL,     -- their names, with spaces between
+    comment    TEXT NOT NULL      -- free text
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE user_groups (
+    name    TEXT PRIMARY KEY,  -- without the @ that marks it in rules
+    comment TEXT NOT NULL      -- free text
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE user_group_members (
+    name    TEXT NOT NULL REFERENCES user_groups (name) ON DELETE CASCADE,  -- of the group
+    auth_id TEXT NOT NULL REFERENCES users (auth_id) ON DELETE CASCADE,     -- a user in it
+    PRIMARY KEY (name, auth_id)
+) STRICT, WITHOUT ROWID;
+""",
+    ),
 )
 
 

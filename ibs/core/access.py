@@ -4,12 +4,14 @@ Pure; imported by `security`, `engine`, `control` and the CLI. Nothing is looked
 
     identity   `user@realm`, or `user@realm!token` for an API token of that user
     path       /  /system  /access  /remote[/NAME]  /tape[/NAME]  /datastore[/STORE[/NAMESPACE…]]
-    rule       (path, role, identity, propagate)
+    group      `@name`, a group of users; tokens are in no group
+    rule       (path, role, identity or group, propagate)
 
 How a decision is made, and what must stay so:
 1. Denied unless a rule allows it.
 2. Walking from the path to the root, the first path with a rule for the identity decides alone; a rule above the path
    asked for counts only if it propagates. Several rules on that path add up, but NoAccess among them leaves nothing.
+   On one path the user's own rules decide alone; without any, those of its groups do, together.
 3. A token has what its own rules give and its user has as well: never more than the user.
 4. `root@ibs` has everything and no rule takes it away, so that nobody can be locked out; its tokens follow rule 3.
 """
@@ -17,7 +19,7 @@ How a decision is made, and what must stay so:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Self
@@ -67,6 +69,18 @@ def check_auth_id(text: str) -> AuthId:
         raise UsageError(f"auth-id {text[:200]!r} is not valid: {error}", hint=error.hint) from error
 
 
+GROUP_MARK: Final = "@"
+"""What the name of a group of users begins with wherever a rule names it."""
+
+
+def check_holder(text: str) -> str:
+    """Whom a rule may be for: `user@realm`, `user@realm!token`, or `@group`; as given. Raises UsageError."""
+    if text.startswith(GROUP_MARK):
+        check_name(text[len(GROUP_MARK) :], "group name")
+        return text
+    return str(check_auth_id(text))
+
+
 def as_auth_id(auth_id: AuthId | str) -> AuthId:
     """The value for either form. Raises UsageError."""
     return check_auth_id(auth_id) if isinstance(auth_id, str) else auth_id
@@ -82,9 +96,12 @@ class Privilege(StrEnum):
     TASK_AUDIT = "Task.Audit"  # see other people's tasks (one's own are always visible)
     TASK_STOP = "Task.Stop"  # stop them
     REMOTE_AUDIT = "Remote.Audit"  # see remotes
+    REMOTE_READ = "Remote.Read"  # copy from and to them with their stored login
     REMOTE_MODIFY = "Remote.Modify"  # change them
     TAPE_AUDIT = "Tape.Audit"  # see drives, media and jobs
-    TAPE_MODIFY = "Tape.Modify"  # change them, write and erase media
+    TAPE_READ = "Tape.Read"  # load media and restore from them
+    TAPE_WRITE = "Tape.Write"  # write media; label and erase those that are free
+    TAPE_MODIFY = "Tape.Modify"  # change drives, pools and jobs; erase any medium
     DATASTORE_AUDIT = "Datastore.Audit"  # see stores, groups, snapshots and figures
     DATASTORE_READ = "Datastore.Read"  # read every group's data
     DATASTORE_BACKUP = "Datastore.Backup"  # create groups, add to and read one's own
@@ -105,6 +122,13 @@ ROLES: Final[Mapping[str, frozenset[Privilege]]] = {
     "Datastore.Backup": frozenset({_P.DATASTORE_BACKUP}),
     "Datastore.Reader": frozenset({_P.DATASTORE_AUDIT, _P.DATASTORE_READ}),
     "Datastore.Audit": frozenset({_P.DATASTORE_AUDIT}),
+    "Remote.Admin": frozenset(p for p in Privilege if p.startswith("Remote.")),
+    "Remote.SyncOperator": frozenset({_P.REMOTE_AUDIT, _P.REMOTE_READ}),
+    "Remote.Audit": frozenset({_P.REMOTE_AUDIT}),
+    "Tape.Admin": frozenset(p for p in Privilege if p.startswith("Tape.")),
+    "Tape.Operator": frozenset({_P.TAPE_AUDIT, _P.TAPE_READ, _P.TAPE_WRITE}),
+    "Tape.Reader": frozenset({_P.TAPE_AUDIT, _P.TAPE_READ}),
+    "Tape.Audit": frozenset({_P.TAPE_AUDIT}),
 }
 """The built-in roles; custom ones are added by the caller in a mapping of the same shape."""
 
@@ -153,7 +177,7 @@ class AclRule:
     def checked(self, roles: Mapping[str, frozenset[Privilege]] = ROLES) -> Self:
         """This rule if path, identity and role exist. Raises UsageError."""
         check_acl_path(self.path)
-        check_auth_id(self.auth_id)
+        check_holder(self.auth_id)
         if self.role not in roles:
             raise UsageError(f"role {self.role!r} does not exist", hint=f"use one of {', '.join(sorted(roles))}")
         return self
@@ -186,17 +210,21 @@ class _Held:
     reason: str
 
 
-def allowed(
+def allowed(  # noqa: PLR0917 - the question, then what is known
     rules: Sequence[AclRule],
     auth_id: AuthId | str,
     path: str,
     privilege: Privilege,
     roles: Mapping[str, frozenset[Privilege]] = ROLES,
+    groups: Collection[str] = (),
 ) -> Decision:
-    """Decide one question by the four rules at the top of this module. Raises UsageError for a malformed identity."""
+    """Decide one question by the four rules at the top of this module. `groups`: `@name` of those the user is in.
+
+    Raises UsageError for a malformed identity.
+    """
     who = as_auth_id(auth_id)
     wanted = role_for(privilege)
-    user = _held(rules, who.of_user, path, roles)
+    user = _held(rules, who.of_user, path, roles, groups)
     decisive = user
     if who.is_token:
         own = _held(rules, who, path, roles)
@@ -207,18 +235,19 @@ def allowed(
     return Decision(False, who, path, wanted, f"{who} lacks {privilege} on {path}: {whose} {decisive.reason}")
 
 
-def allowed_within(
+def allowed_within(  # noqa: PLR0917 - as `allowed`
     rules: Sequence[AclRule],
     auth_id: AuthId | str,
     path: str,
     privilege: Privilege,
     roles: Mapping[str, frozenset[Privilege]] = ROLES,
+    groups: Collection[str] = (),
 ) -> bool:
     """Whether the identity holds it on `path`, or on something below. Raises UsageError for a malformed identity."""
     who, below = as_auth_id(auth_id), path.rstrip("/") + "/"
-    names = {str(who), str(who.of_user)}
+    names = {str(who), str(who.of_user), *groups}
     places = {rule.path for rule in rules if rule.auth_id in names and rule.path.startswith(below)}
-    return any(allowed(rules, who, place, privilege, roles).ok for place in (path, *sorted(places)))
+    return any(allowed(rules, who, place, privilege, roles, groups).ok for place in (path, *sorted(places)))
 
 
 def privileges_on(
@@ -226,33 +255,51 @@ def privileges_on(
     auth_id: AuthId | str,
     path: str,
     roles: Mapping[str, frozenset[Privilege]] = ROLES,
+    groups: Collection[str] = (),
 ) -> frozenset[Privilege]:
     """Everything the identity may do on `path`. Raises UsageError for a malformed identity."""
     who = as_auth_id(auth_id)
-    held = _held(rules, who.of_user, path, roles).privileges
+    held = _held(rules, who.of_user, path, roles, groups).privileges
     return held & _held(rules, who, path, roles).privileges if who.is_token else held
 
 
-def _held(rules: Iterable[AclRule], who: AuthId, path: str, roles: Mapping[str, frozenset[Privilege]]) -> _Held:
+def _held(
+    rules: Iterable[AclRule],
+    who: AuthId,
+    path: str,
+    roles: Mapping[str, frozenset[Privilege]],
+    groups: Collection[str] = (),
+) -> _Held:
     if who == ROOT:
         return _Held(ROLES["Admin"], "the built-in administrator's rights")
+    deciding = deciding_rules(rules, who, path, groups)
+    if not deciding:
+        return _Held(frozenset(), "no role there")
+    roles_given = sorted({rule.role for rule in deciding})
+    shown = f"{', '.join(roles_given)} on {deciding[0].path}"
+    if deciding[0].auth_id != str(who):
+        shown += f" by {', '.join(sorted({rule.auth_id for rule in deciding}))}"
+    if NO_ACCESS in roles_given:
+        return _Held(frozenset(), shown)
+    # A role that no longer exists gives nothing, but its rule still hides those above it: fail closed.
+    return _Held(frozenset().union(*(roles.get(role, frozenset()) for role in roles_given)), shown)
+
+
+def deciding_rules(rules: Iterable[AclRule], who: AuthId, path: str, groups: Collection[str] = ()) -> Sequence[AclRule]:
+    """Those rules that decide for `who` on `path`, by rule 2; they lie on one path. Empty: there are none."""
     name = str(who)
-    by_path: dict[str, list[str]] = {}
+    by_path: dict[str, list[AclRule]] = {}
     for rule in rules:
-        if rule.auth_id == name and (rule.propagate or rule.path == path):
-            by_path.setdefault(rule.path, []).append(rule.role)
-    for place in _upwards(path):
+        if (rule.auth_id == name or rule.auth_id in groups) and (rule.propagate or rule.path == path):
+            by_path.setdefault(rule.path, []).append(rule)
+    for place in upwards(path):
         given = by_path.get(place)
         if given is not None:
-            shown = f"{', '.join(sorted(given))} on {place}"
-            if NO_ACCESS in given:
-                return _Held(frozenset(), shown)
-            # A role that no longer exists gives nothing, but its rule still hides those above it: fail closed.
-            return _Held(frozenset().union(*(roles.get(role, frozenset()) for role in given)), shown)
-    return _Held(frozenset(), "no role there")
+            return [rule for rule in given if rule.auth_id == name] or given
+    return []
 
 
-def _upwards(path: str) -> Iterable[str]:
+def upwards(path: str) -> Iterable[str]:
     """The path itself, then each path above it, the root last."""
     while path not in ("", "/"):
         yield path

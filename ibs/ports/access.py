@@ -44,8 +44,26 @@ class AclRecord:
     propagate: bool = True
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class RoleRecord:
+    """A role beside the built-in ones. `privileges` are names, sorted."""
+
+    name: str
+    privileges: tuple[str, ...]
+    comment: str = ""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class GroupRecord:
+    """A group of users. `name` without the mark that rules write before it; `members` are `user@realm`, sorted."""
+
+    name: str
+    members: tuple[str, ...]
+    comment: str = ""
+
+
 class AccessRecords(Protocol):
-    """Users, their tokens, and who has which role where."""
+    """Users, their tokens, groups and roles, and who has which role where."""
 
     async def users(self) -> Sequence[UserRecord]:
         """All, by auth-id."""
@@ -97,4 +115,36 @@ class AccessRecords(Protocol):
 
     async def revoke(self, path: str, auth_id: str, role: str) -> None:
         """Raises NotFoundError."""
+        ...
+
+    async def roles(self) -> Sequence[RoleRecord]:
+        """All, by name."""
+        ...
+
+    async def add_role(self, record: RoleRecord) -> None:
+        """Raises ConflictError when it exists, or there are too many."""
+        ...
+
+    async def set_role(self, record: RoleRecord) -> None:
+        """Replace the role of that name. Raises NotFoundError."""
+        ...
+
+    async def remove_role(self, name: str) -> None:
+        """Raises NotFoundError; ConflictError while a rule gives it."""
+        ...
+
+    async def groups(self) -> Sequence[GroupRecord]:
+        """All, by name."""
+        ...
+
+    async def add_group(self, record: GroupRecord) -> None:
+        """Raises ConflictError when it exists, or there are too many; NotFoundError for a member that is no user."""
+        ...
+
+    async def set_group(self, record: GroupRecord) -> None:
+        """Replace the group of that name. Raises NotFoundError, also for a member that is no user."""
+        ...
+
+    async def remove_group(self, name: str, holder: str) -> None:
+        """With the rules for `holder`, the name that rules know it by. Raises NotFoundError."""
         ...

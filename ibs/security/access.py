@@ -8,16 +8,28 @@ that were made before; a token never has more than its user (`core.access`, rule
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import trio
 
 from ibs.core import limits
-from ibs.core.access import AclRule, AuthId, Decision, Privilege, allowed, allowed_within, as_auth_id
+from ibs.core.access import (
+    GROUP_MARK,
+    ROLES,
+    AclRule,
+    AuthId,
+    Decision,
+    Privilege,
+    allowed,
+    allowed_within,
+    as_auth_id,
+)
+from ibs.core.access_explain import Explanation, explain
 from ibs.core.events import Event, EventSource, Severity
 from ibs.core.names import format_time
-from ibs.errors import FailedError, NotAuthenticated, UnavailableError
+from ibs.errors import FailedError, NotAuthenticated, NotFoundError, UnavailableError
 from ibs.log import get_logger
 from ibs.ports.access import AccessRecords, TokenRecord, UserRecord
 from ibs.ports.clock import Clock
@@ -45,9 +57,12 @@ class _Rows:
     users: dict[str, UserRecord]
     tokens: dict[str, TokenRecord]
     rules: dict[str, list[AclRule]]
+    roles: Mapping[str, frozenset[Privilege]]
+    groups: dict[str, list[str]]
+    """Of each user those it is in, with the mark."""
 
 
-_NOBODY = _Rows({}, {}, {})
+_NOBODY = _Rows({}, {}, {}, ROLES, {})
 
 
 class AccessChecker:
@@ -84,6 +99,8 @@ class AccessChecker:
             users = await self._records.users()
             tokens = await self._records.tokens()
             rules = await self._records.rules()
+            roles = await self._records.roles()
+            groups = await self._records.groups()
         except BaseException:
             self._rows, self._loaded = _NOBODY, False
             raise
@@ -91,8 +108,17 @@ class AccessChecker:
         for rule in rules:
             known = AclRule(rule.path, rule.role, rule.auth_id, rule.propagate)
             by_identity.setdefault(rule.auth_id, []).append(known)
+        own = {role.name: known_privileges(role.privileges) for role in roles}
+        of_user: dict[str, list[str]] = {}
+        for group in groups:
+            for member in group.members:
+                of_user.setdefault(member, []).append(GROUP_MARK + group.name)
         self._rows = _Rows(
-            {user.auth_id: user for user in users}, {token.auth_id: token for token in tokens}, by_identity
+            {user.auth_id: user for user in users},
+            {token.auth_id: token for token in tokens},
+            by_identity,
+            {**own, **ROLES},  # a built-in role is never replaced
+            of_user,
         )
         self._loaded = True
 
@@ -124,11 +150,40 @@ class AccessChecker:
             raise NotAuthenticated("no credential was given")
         who = as_auth_id(principal.auth_id)
         self._check_valid(who)
-        return allowed(self._rules(who), who, path, privilege)
+        return allowed(self._rules(who), who, path, privilege, self._rows.roles, self._groups(who))
+
+    def explain(self, auth_id: str, path: str) -> Explanation:
+        """Why `auth_id` may do what on `path`; by its rules alone, also for one that is disabled or expired.
+
+        Raises UsageError, NotFoundError for an identity that does not exist.
+        """
+        who = as_auth_id(auth_id)
+        if str(who) not in (self._rows.tokens if who.is_token else self._rows.users):
+            raise NotFoundError(f"{who} does not exist", hint="see: ironcore-backup user list, token list")
+        return explain(self._rules(who), who, path, self._rows.roles, self._groups(who))
+
+    def why_not_valid(self, auth_id: str) -> str:
+        """Why the token or user is kept out altogether; "" when it is not."""
+        who = as_auth_id(auth_id)
+        try:
+            self._check_user(who.of_user)
+            if who.is_token:
+                self._check_valid(who)
+        except NotAuthenticated as error:
+            return error.message
+        return ""
 
     def _rules(self, who: AuthId) -> list[AclRule]:
-        """Those of the user and of the token; they are one list for a user."""
-        return [*self._rows.rules.get(str(who.of_user), ()), *self._rows.rules.get(str(who), ())]
+        """Those of the user, of its groups and of the token."""
+        names = dict.fromkeys((str(who.of_user), str(who), *self._groups(who)))
+        return [rule for name in names for rule in self._rows.rules.get(name, ())]
+
+    def groups_of(self, who: AuthId) -> list[str]:
+        """The groups of the user, or of the token's user, as rules name them."""
+        return list(self._groups(who))
+
+    def _groups(self, who: AuthId) -> list[str]:
+        return self._rows.groups.get(str(who.of_user), [])
 
     def allows(self, principal: Principal, privilege: Privilege, path: str) -> bool:
         """Whether the caller holds `privilege` on `path`; False for one whose identity no longer holds."""
@@ -146,7 +201,7 @@ class AccessChecker:
             self._check_valid(who)
         except NotAuthenticated:
             return False
-        return allowed_within(self._rules(who), who, path, privilege)
+        return allowed_within(self._rules(who), who, path, privilege, self._rows.roles, self._groups(who))
 
     def require(self, principal: Principal, privilege: Privilege, path: str) -> None:
         """Raises NotAuthorised (naming identity, missing role and path), NotAuthenticated."""
@@ -163,16 +218,22 @@ class AccessChecker:
 
     def _check_valid(self, who: AuthId) -> None:
         """Token and user exist, are enabled, and the token has not expired. Raises NotAuthenticated."""
-        token, user = self._rows.tokens.get(str(who)), self._rows.users.get(str(who.of_user))
-        if token is None or user is None:
+        token = self._rows.tokens.get(str(who))
+        if token is None:
             raise NotAuthenticated(_WRONG)
-        if not user.enabled:
-            raise NotAuthenticated(f"user {user.auth_id} is disabled", hint="ask an administrator")
+        self._check_user(who.of_user)
         if not token.enabled:
             raise NotAuthenticated(f"token {token.auth_id} is disabled", hint="ask an administrator")
         if token.expires_ns is not None and self._clock.now_ns() >= token.expires_ns:
             expired = format_time(datetime.fromtimestamp(token.expires_ns // _NS, UTC))
             raise NotAuthenticated(f"token {token.auth_id} expired at {expired}", hint="make a new token")
+
+    def _check_user(self, who: AuthId) -> None:
+        user = self._rows.users.get(str(who))
+        if user is None:
+            raise NotAuthenticated(_WRONG)
+        if not user.enabled:
+            raise NotAuthenticated(f"user {user.auth_id} is disabled", hint="ask an administrator")
 
     def _note_failure(self, header: str, peer: str, error: NotAuthenticated) -> None:
         """Log and publish the first failures of an address; say once that more are kept quiet."""
@@ -208,6 +269,11 @@ class AccessChecker:
                 await self.flush()
             finally:
                 self._noting = False
+
+
+def known_privileges(names: Iterable[str]) -> frozenset[Privilege]:
+    """Those of `names` that this program knows; others give nothing."""
+    return frozenset(privilege for privilege in Privilege if privilege in frozenset(names))
 
 
 def _claimed(header: str) -> str:

@@ -16,14 +16,14 @@ from typing import Final
 import trio
 
 from ibs.core import limits
-from ibs.core.access import ROOT, AclRule, AuthId, check_auth_id
+from ibs.core.access import GROUP_MARK, ROLES, ROOT, AclRule, AuthId, check_auth_id
 from ibs.core.events import Event, EventSource, Severity
 from ibs.core.names import format_time, parse_time
 from ibs.errors import ConflictError, NotFoundError, UsageError
 from ibs.ports.access import AccessRecords, AclRecord, TokenRecord, UserRecord
 from ibs.ports.clock import Clock
 from ibs.runtime.bus import Bus
-from ibs.security.access import AccessChecker
+from ibs.security.access import AccessChecker, known_privileges
 from ibs.security.tokens import new_secret, token_digest
 from ibs.wire.system import AclEntry, TokenCreate, TokenCreated, TokenView, UserCreate, UserView
 
@@ -63,8 +63,8 @@ class Identities:
             raise UsageError(f"{who} is a token, not a user", hint="write a user like anna@ibs")
         if who.realm not in REALMS:
             raise UsageError(f"realm {who.realm} does not exist", hint=f"use one of {', '.join(REALMS)}")
-        record = UserRecord(str(who), True, _check_comment(request.comment), self._clock.now_ns())
-        async with self._change(by, "access.user-created", f"user {who} was made", auth_id=str(who)):
+        record = UserRecord(str(who), True, check_comment(request.comment), self._clock.now_ns())
+        async with self.change(by, "access.user-created", f"user {who} was made", auth_id=str(who)):
             await self._records.add_user(record)
         return _user_view(record)
 
@@ -77,7 +77,7 @@ class Identities:
             _refuse_root(auth_id)
             _refuse_self(by, auth_id)
         what = "enabled" if enabled else "disabled"
-        async with self._change(by, f"access.user-{what}", f"user {auth_id} was {what}", auth_id=auth_id):
+        async with self.change(by, f"access.user-{what}", f"user {auth_id} was {what}", auth_id=auth_id):
             await self._records.set_user(auth_id, enabled=enabled)
         found = next((user for user in await self.users() if user.auth_id == auth_id), None)
         return found or UserView(auth_id=auth_id, enabled=enabled)  # removed meanwhile
@@ -85,7 +85,7 @@ class Identities:
     async def remove_user(self, by: str, auth_id: str) -> None:
         """With its tokens and rules; its backups stay. Raises NotFoundError, ConflictError for root."""
         _refuse_root(auth_id)
-        async with self._change(by, "access.user-removed", f"user {auth_id} was removed", auth_id=auth_id):
+        async with self.change(by, "access.user-removed", f"user {auth_id} was removed", auth_id=auth_id):
             await self._records.remove_user(auth_id)
 
     async def tokens(self) -> list[TokenView]:
@@ -105,9 +105,9 @@ class Identities:
         if expires_ns is not None and expires_ns <= now:
             raise UsageError(f"the time {request.expires} has passed", hint="give a later one, or none")
         secret = new_secret(self._entropy)
-        record = self._token(who, secret, _check_comment(request.comment), expires_ns)
+        record = self._token(who, secret, check_comment(request.comment), expires_ns)
         fields = {"auth_id": str(who), "expires": request.expires}
-        async with self._change(by, "access.token-created", f"token {who} was made", **fields):
+        async with self.change(by, "access.token-created", f"token {who} was made", **fields):
             await self._records.add_token(record)
         return TokenCreated(auth_id=str(who), secret=secret)
 
@@ -116,14 +116,14 @@ class Identities:
         if not enabled:
             _refuse_self(by, auth_id)
         what = "enabled" if enabled else "disabled"
-        async with self._change(by, f"access.token-{what}", f"token {auth_id} was {what}", auth_id=auth_id):
+        async with self.change(by, f"access.token-{what}", f"token {auth_id} was {what}", auth_id=auth_id):
             await self._records.set_token(auth_id, enabled=enabled)
         found = next((token for token in await self.tokens() if token.auth_id == auth_id), None)
         return found or TokenView(auth_id=auth_id, enabled=enabled)
 
     async def remove_token(self, by: str, auth_id: str) -> None:
         """With its rules. Raises NotFoundError."""
-        async with self._change(by, "access.token-removed", f"token {auth_id} was removed", auth_id=auth_id):
+        async with self.change(by, "access.token-removed", f"token {auth_id} was removed", auth_id=auth_id):
             await self._records.remove_token(auth_id)
 
     async def acl(self) -> list[AclEntry]:
@@ -135,16 +135,18 @@ class Identities:
 
     async def grant(self, by: str, entry: AclEntry) -> AclEntry:
         """Give a role on a path. Raises UsageError, NotFoundError for an identity that does not exist."""
-        AclRule(entry.path, entry.role, entry.auth_id, entry.propagate).checked()
+        own = {role.name: known_privileges(role.privileges) for role in await self._records.roles()}
+        AclRule(entry.path, entry.role, entry.auth_id, entry.propagate).checked({**own, **ROLES})
         if entry.auth_id == str(ROOT):
             raise ConflictError(f"{ROOT} has every right already", hint="rules matter for its tokens, and for others")
         text = f"{entry.auth_id} was given {entry.role} on {entry.path}"
         fields = {"auth_id": entry.auth_id, "path": entry.path, "role": entry.role}
-        async with self._change(by, "access.granted", text, **fields):
+        async with self.change(by, "access.granted", text, **fields):
             users = {user.auth_id for user in await self._records.users()}
             tokens = {token.auth_id for token in await self._records.tokens()}
-            if entry.auth_id not in users | tokens:
-                hint = "make it first: ironcore-backup user create, token create"
+            groups = {GROUP_MARK + group.name for group in await self._records.groups()}
+            if entry.auth_id not in users | tokens | groups:
+                hint = "make it first: ironcore-backup user create, token create, usergroup create"
                 raise NotFoundError(f"{entry.auth_id} does not exist", hint=hint)
             await self._records.grant(AclRecord(entry.path, entry.auth_id, entry.role, entry.propagate))
         return entry
@@ -152,7 +154,7 @@ class Identities:
     async def revoke(self, by: str, path: str, role: str, auth_id: str) -> None:
         """Take a role on a path away. Raises NotFoundError."""
         text = f"{auth_id} lost {role} on {path}"
-        async with self._change(by, "access.revoked", text, auth_id=auth_id, path=path, role=role):
+        async with self.change(by, "access.revoked", text, auth_id=auth_id, path=path, role=role):
             await self._records.revoke(path, auth_id, role)
 
     async def reset_token(self, by: str, who: AuthId, comment: str) -> str:
@@ -161,7 +163,7 @@ class Identities:
         For the server's own administrator. Raises NotFoundError without the user.
         """
         secret = new_secret(self._entropy)
-        async with self._change(by, "access.token-created", f"token {who} was made anew", auth_id=str(who)):
+        async with self.change(by, "access.token-created", f"token {who} was made anew", auth_id=str(who)):
             await self._records.put_token(self._token(who, secret, comment, None))
             await self._records.grant(AclRecord("/", str(who), "Admin"))
         return secret
@@ -178,7 +180,7 @@ class Identities:
         )
 
     @asynccontextmanager
-    async def _change(self, by: str, kind: str, text: str, **fields: str) -> AsyncIterator[None]:
+    async def change(self, by: str, kind: str, text: str, **fields: str) -> AsyncIterator[None]:
         """One change at a time; shielded, so that what is on disk is also in force when it is over."""
         async with self._changing:
             with trio.CancelScope(shield=True):
@@ -198,7 +200,7 @@ class Identities:
         )
 
 
-def _check_comment(text: str) -> str:
+def check_comment(text: str) -> str:
     if len(text) > limits.COMMENT_CHARS_MAX:
         raise UsageError(f"the comment has {len(text)} characters, allowed are {limits.COMMENT_CHARS_MAX}")
     if not text.isprintable():

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from ibs.engine.tasks import TaskRegistry
     from ibs.security.access import AccessChecker
     from ibs.security.identities import Identities
+    from ibs.security.roles import Roles
 
 UNIT_PREFIX = "ironcore-backup-"
 ROLES = ("api", "scheduler", "worker", "verifier", "gc", "sync", "notify")
@@ -136,6 +137,7 @@ class ServerContext:
     api_stopping: trio.Event
     access: AccessChecker
     identities: Identities
+    roles: Roles
     datastores: Datastores
     sessions: SessionDesk
     readers: ReaderDesk

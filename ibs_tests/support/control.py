@@ -21,12 +21,13 @@ import msgspec
 import trio
 
 from ibs.control.listener import Address, Listener
-from ibs.core.access import AclRule, Privilege, allowed, allowed_within
+from ibs.core.access import ROLES, AclRule, Privilege, allowed, allowed_within
 from ibs.core.publickey import PublicKey
 from ibs.errors import NotAuthenticated, NotFoundError, RefusedError, SessionLost
 from ibs.security import tls
 from ibs.security.access import Principal
 from ibs.services.context import Endpoint
+from ibs.wire.access import Explained, RoleView, UserGroupView
 from ibs.wire.audit import AuditCheck, AuditView
 from ibs.wire.common import Wire
 from ibs.wire.datastore import (
@@ -111,12 +112,23 @@ class FakeAccess:
     def __init__(self) -> None:
         self.tokens: dict[str, str] = {}
         self.rules: list[AclRule] = []
+        self.roles: Mapping[str, frozenset[Privilege]] = ROLES
+        self.groups: dict[str, list[str]] = {}
         self.asked: list[tuple[str, str]] = []
 
     def grant(self, auth_id: str, role: str, path: str = "/") -> str:
         """Give user and token the role; return the bearer credential."""
         self.rules += [AclRule(path, role, auth_id), AclRule(path, role, auth_id.partition("!")[0])]
         return self.token(auth_id)
+
+    def join(self, auth_id: str, group: str, role: str, path: str) -> str:
+        """Give the role to the group of the token's user, and to the token; return the bearer credential."""
+        self.rules += [AclRule(path, role, auth_id), AclRule(path, role, group)]
+        self.groups.setdefault(auth_id.partition("!")[0], []).append(group)
+        return self.token(auth_id)
+
+    def _facts(self, principal: Principal) -> tuple[Mapping[str, frozenset[Privilege]], list[str]]:
+        return self.roles, self.groups.get(principal.auth_id.partition("!")[0], [])
 
     def token(self, auth_id: str) -> str:
         """A credential without rights of its own."""
@@ -132,15 +144,15 @@ class FakeAccess:
         return Principal(auth_id, peer)
 
     def allows(self, principal: Principal, privilege: Privilege, path: str) -> bool:
-        return allowed(self.rules, principal.auth_id, path, privilege).ok
+        return allowed(self.rules, principal.auth_id, path, privilege, *self._facts(principal)).ok
 
     def allows_within(self, principal: Principal, privilege: Privilege, path: str) -> bool:
-        return allowed_within(self.rules, principal.auth_id, path, privilege)
+        return allowed_within(self.rules, principal.auth_id, path, privilege, *self._facts(principal))
 
     def require(self, principal: Principal, privilege: Privilege, path: str) -> None:
         if not principal.auth_id:
             raise NotAuthenticated("no credential was given")
-        allowed(self.rules, principal.auth_id, path, privilege).require()
+        allowed(self.rules, principal.auth_id, path, privilege, *self._facts(principal)).require()
 
 
 class Recorder:
@@ -261,6 +273,14 @@ def _only_agent(auth_id: str) -> None:
         raise RefusedError(f"refused: {auth_id} is not the agent of a host")
 
 
+class FakeRoles(Recorder):
+    """Roles and groups; explains anything."""
+
+    def explain(self, *question: str) -> Explained:
+        self.asked.append(("explain", *question))
+        return sample(Explained)
+
+
 @dataclass
 class FakeContext:
     """See the module's docstring."""
@@ -343,10 +363,19 @@ class FakeContext:
         self.readers = Desk(READER, self.reader, self.asked, {"open": sample(ReaderOpened), "close": close})
         self.tasks = FakeTasks(self.asked, {"list": [sample(TaskView)], "stop": None})
         people = {"users": [sample(UserView)], "create_user": sample(UserView), "tokens": [sample(TokenView)]}
-        people |= {"create_token": sample(TokenCreated), "remove_token": None, "acl": [sample(AclEntry)]}
+        people |= {
+            "create_token": sample(TokenCreated),
+            "remove_token": None,
+            "remove_user": None,
+            "acl": [sample(AclEntry)],
+        }
         people |= {"grant": sample(AclEntry), "revoke": None}
         people |= {"set_user": sample(UserView), "set_token": sample(TokenView)}
         self.identities = Recorder(self.asked, people)
+        made = {"all": [sample(RoleView)], "create": sample(RoleView), "update": sample(RoleView), "remove": None}
+        made |= {"groups": [sample(UserGroupView)], "create_group": sample(UserGroupView), "remove_group": None}
+        made |= {"update_group": sample(UserGroupView)}
+        self.roles = FakeRoles(self.asked, made)
         hosts = {"invite": sample(HostInvited), "update": sample(HostView), "remove": None}
         self.hosts = FakeHosts(self.asked, hosts | {"join": sample(AgentJoined)})
         self.own = Recorder(

@@ -23,6 +23,7 @@ from ibs.cli.admin import (
     prune,
     recyclebin,
     retention,
+    role,
     serve,
     service,
     sla,
@@ -84,6 +85,9 @@ root.add_typer(preview.root)
 root.add_typer(access.users)
 root.add_typer(access.tokens)
 root.add_typer(access.acl)
+root.add_typer(role.roles)
+root.add_typer(role.usergroups)
+root.add_typer(role.root)
 root.add_typer(notification.root)
 root.add_typer(audit.root)
 root.add_typer(sla.root)

@@ -28,6 +28,9 @@ tokens = app(
 acl = app("acl", "Rights: roles on paths such as / or /datastore/STORE/NAMESPACE. What is not granted is refused.")
 
 AuthIdArgument = Annotated[str, typer.Argument(metavar="AUTH-ID", help="user@realm or user@realm!token.")]
+HolderArgument = Annotated[
+    str, typer.Argument(metavar="AUTH-ID", help="user@realm, user@realm!token, or @GROUP for a group of users.")
+]
 
 _USERS = (
     Column("USER", lambda row: row.auth_id),
@@ -91,6 +94,23 @@ def user_disable(
 ) -> None:
     """Keep a user out, with all its tokens; rights and backups stay."""
     _switch("user", auth_id, False, server, state_dir, output)
+
+
+@users.command("remove", epilog=example("ironcore-backup user remove backup@ibs"))
+def user_remove(
+    auth_id: AuthIdArgument,
+    server: ServerOption = None,
+    state_dir: StateDirOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Remove a user with its tokens and rules; its backups stay."""
+
+    async def work() -> None:
+        async with administrator(server, state_dir) as api:
+            await api.delete(f"/access/users/{auth_id}")
+
+    run(work, output)
+    print_done(f"user {auth_id} removed", output, auth_id=auth_id, removed=True)
 
 
 @users.command("enable", epilog=example("ironcore-backup user enable backup@ibs"))
@@ -192,8 +212,8 @@ def acl_grant(
     path: Annotated[
         str, typer.Argument(metavar="PATH", help="/, /datastore/STORE, /datastore/STORE/NAMESPACE, /system.")
     ],
-    role: Annotated[str, typer.Argument(metavar="ROLE", help="Such as Datastore.Reader or Datastore.Backup.")],
-    auth_id: AuthIdArgument,
+    role: Annotated[str, typer.Argument(metavar="ROLE", help="Such as Datastore.Backup; see `role list`.")],
+    auth_id: HolderArgument,
     propagate: Annotated[bool, typer.Option(help="Holds below PATH too.")] = True,
     server: ServerOption = None,
     state_dir: StateDirOption = None,
@@ -218,7 +238,7 @@ def acl_grant(
 def acl_revoke(
     path: Annotated[str, typer.Argument(metavar="PATH", help="As `acl list` prints it.")],
     role: Annotated[str, typer.Argument(metavar="ROLE", help="As `acl list` prints it.")],
-    auth_id: AuthIdArgument,
+    auth_id: HolderArgument,
     server: ServerOption = None,
     state_dir: StateDirOption = None,
     output: OutputOption = Output.TEXT,

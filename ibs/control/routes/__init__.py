@@ -16,6 +16,7 @@ from ibs.control.routes import (
     metrics,
     notifications,
     readers,
+    roles,
     schedules,
     services,
     sessions,
@@ -26,5 +27,6 @@ from ibs.control.routes import (
 )
 
 _STORES = (datastores, lifecycle, gc, schedules, sessions, readers)
-_NOUNS = (system, services, metrics, *_STORES, tasks, jobs, hosts, access, keys, audit, support, sla, notifications)
+_PEOPLE = (access, roles, keys)
+_NOUNS = (system, services, metrics, *_STORES, tasks, jobs, hosts, *_PEOPLE, audit, support, sla, notifications)
 ALL = tuple(chain.from_iterable(noun.routes for noun in _NOUNS))

@@ -32,6 +32,12 @@ async def user_change(call: Call) -> UserView:
     return await set_user(call.principal.auth_id, auth_id, enabled=call.body.enabled)
 
 
+@routes.route("DELETE", "/access/users/{auth_id}", access=_CHANGE, answer=None)
+async def user_remove(call: Call) -> None:
+    """Remove a user with its tokens and rules; its backups stay."""
+    await call.context.identities.remove_user(call.principal.auth_id, call.path["auth_id"])
+
+
 @routes.route("GET", "/access/tokens", access=_LOOK, answer=list[TokenView])
 async def token_list(call: Call) -> list[TokenView]:
     """List the tokens, never their secrets."""

@@ -84,8 +84,12 @@ def test_the_path_of_a_datastore() -> None:
 def test_built_in_roles() -> None:
     assert set(ROLES) == {
         "Admin", "Audit", "NoAccess", "Datastore.Admin", "Datastore.PowerUser", "Datastore.Backup", "Datastore.Reader",
-        "Datastore.Audit",
+        "Datastore.Audit", "Remote.Admin", "Remote.SyncOperator", "Remote.Audit", "Tape.Admin", "Tape.Operator",
+        "Tape.Reader", "Tape.Audit",
     }  # fmt: skip
+    for area in ("Datastore", "Remote", "Tape"):
+        roles = {name: ROLES[name] for name in ROLES if name.startswith(f"{area}.")}
+        assert all(p.startswith(f"{area}.") for held in roles.values() for p in held), "no role reaches other areas"
     assert ROLES["Admin"] == frozenset(Privilege)
     assert ROLES["NoAccess"] == frozenset()
     assert Privilege.DATASTORE_ALLOCATE not in ROLES["Datastore.Admin"]
@@ -216,3 +220,32 @@ def test_refusals_about_groups_say_what_would_help() -> None:
     with pytest.raises(RefusedError, match=r"the group belongs to v@ibs!t") as caught:
         chain.require()
     assert not isinstance(caught.value, NotAuthorised), "no role would help"
+
+
+def test_a_group_gives_rights_to_its_members_and_their_own_rules_come_first() -> None:
+    rules = [AclRule(STORE, "Datastore.Reader", "@ops"), AclRule(STORE, "Datastore.Backup", "@web")]
+    held = privileges_on(rules, "u@ibs", STORE, groups=["@ops", "@web"])
+    assert held == ROLES["Datastore.Reader"] | ROLES["Datastore.Backup"], "groups add up"
+    assert privileges_on(rules, "u@ibs", STORE) == frozenset(), "only members"
+    own = [*rules, AclRule(STORE, "Datastore.Audit", "u@ibs")]
+    assert privileges_on(own, "u@ibs", STORE, groups=["@ops"]) == ROLES["Datastore.Audit"]
+    near = [*own, AclRule(SPACE, "NoAccess", "@ops")]
+    assert privileges_on(near, "u@ibs", SPACE, groups=["@ops", "@web"]) == frozenset(), "the nearer path decides"
+    denied = allowed(near, "u@ibs", SPACE, Privilege.DATASTORE_READ, groups=["@ops"])
+    assert "NoAccess on" in denied.reason
+    assert "by @ops" in denied.reason
+
+
+def test_a_token_has_no_group_but_its_user_does() -> None:
+    rules = [AclRule(STORE, "Datastore.Reader", "@ops"), AclRule("/", "Admin", "u@ibs!t")]
+    assert allowed(rules, "u@ibs!t", STORE, Privilege.DATASTORE_READ, groups=["@ops"]).ok
+    assert not allowed(rules, "u@ibs!t", STORE, Privilege.DATASTORE_MODIFY, groups=["@ops"]).ok
+    assert not allowed(rules[:1], "u@ibs!t", STORE, Privilege.DATASTORE_READ, groups=["@ops"]).ok
+
+
+def test_rules_are_for_users_tokens_and_groups() -> None:
+    for holder in ("u@ibs", "u@ibs!t", "@ops"):
+        assert AclRule("/", "Admin", holder).checked()
+    for holder in ("@", "@a b", "@-x", "ops"):
+        with pytest.raises(UsageError):
+            AclRule("/", "Admin", holder).checked()

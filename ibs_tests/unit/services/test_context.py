@@ -36,6 +36,7 @@ def context_of(house: House) -> ServerContext:
         api_stopping=trio.Event(),
         access=nobody,
         identities=nobody,
+        roles=nobody,
         datastores=house.datastores,
         sessions=nobody,
         readers=nobody,

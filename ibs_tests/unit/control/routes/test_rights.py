@@ -12,55 +12,74 @@ import pytest
 from ibs.control.app import create_app
 from ibs.control.routes import ALL
 from ibs.control.routing import OCTETS, Route
-from ibs.core.access import ROLES
+from ibs.core.access import ROLES, Privilege
 from ibs_tests.support.control import OWNER, READER, SESSION, UPID, Certificates, FakeContext, Served, sample, serving
 
 ANONYMOUS, NO_RIGHTS = "anonymous", "no rights"
-GRANTS = {
-    "Datastore.Reader": "/datastore/main",
-    "Datastore.Backup": "/datastore/main",
-    "Datastore.Audit": "/datastore/main",
-    "Admin": "/",
-}
+ALL_ROLES = {**ROLES, "Checker": frozenset({Privilege.DATASTORE_VERIFY, Privilege.TASK_STOP})}
+"""The built-in roles, and one of an administrator's own."""
+GRANTS = {role: "/datastore/main" if role.startswith("Datastore.") else "/" for role in ALL_ROLES}
+MEMBER = "member"
+"""A user that has nothing of its own and is in a group with a role."""
+HELD = {**ALL_ROLES, MEMBER: ROLES["Datastore.PowerUser"]}
+GRANTS[MEMBER] = "/datastore/main"
 CALLERS = (ANONYMOUS, NO_RIGHTS, *GRANTS)
 KNOWN = (NO_RIGHTS, *GRANTS)
+
+
+def any_of(*privileges: Privilege) -> tuple[str, ...]:
+    """The callers that hold one of them on the datastore."""
+    return tuple(caller for caller in HELD if HELD[caller] & set(privileges))
+
+
+_P = Privilege
+SEEING = any_of(_P.DATASTORE_AUDIT, _P.DATASTORE_BACKUP)
+LISTING = any_of(_P.DATASTORE_AUDIT, _P.DATASTORE_READ, _P.DATASTORE_BACKUP)
+MODIFYING = any_of(_P.DATASTORE_MODIFY)
+
+
+def everywhere(privilege: Privilege) -> tuple[str, ...]:
+    """The callers that hold it on all of the system."""
+    return tuple(caller for caller in HELD if privilege in HELD[caller] and GRANTS[caller] == "/")
+
 
 OWN = "only the owner, whatever rights others have"
 # Routes whose handler decides. Everywhere else the declared privilege does.
 DECIDED_BY_HANDLER: dict[str, Any] = {
     "whoami": KNOWN,
+    "access_explain": KNOWN,  # of oneself
     "datastore_list": KNOWN,  # filtered
-    "group_list": tuple(GRANTS),
-    "snapshot_list": tuple(GRANTS),
-    "snapshot_show": tuple(GRANTS),
-    "snapshot_change": ("Datastore.Backup", "Admin"),
-    "snapshot_forget": ("Admin",),
-    "bin_list": tuple(GRANTS),
-    "bin_undo": ("Admin",),
-    "namespace_list": tuple(GRANTS),
-    "namespace_create": ("Admin",),
-    "namespace_remove": ("Admin",),
-    "group_owner": ("Admin",),
-    "group_move": ("Admin",),
-    "retention_set": ("Admin",),
-    "retention_clear": ("Admin",),
-    "prune_simulate": ("Datastore.Reader", "Datastore.Audit", "Admin"),
-    "prune_run": ("Admin",),
-    "session_open": ("Datastore.Backup", "Admin"),
+    "group_list": LISTING,
+    "snapshot_list": LISTING,
+    "snapshot_show": LISTING,
+    "snapshot_change": any_of(_P.DATASTORE_MODIFY, _P.DATASTORE_BACKUP),
+    "snapshot_forget": any_of(_P.DATASTORE_MODIFY, _P.DATASTORE_PRUNE),
+    "bin_list": SEEING,
+    "bin_undo": any_of(_P.DATASTORE_MODIFY, _P.DATASTORE_PRUNE),
+    "namespace_list": SEEING,
+    "namespace_create": MODIFYING,
+    "namespace_remove": MODIFYING,
+    "group_owner": MODIFYING,
+    "group_move": MODIFYING,
+    "retention_set": MODIFYING,
+    "retention_clear": MODIFYING,
+    "prune_simulate": any_of(_P.DATASTORE_AUDIT, _P.DATASTORE_PRUNE),
+    "prune_run": any_of(_P.DATASTORE_MODIFY, _P.DATASTORE_PRUNE),
+    "session_open": any_of(_P.DATASTORE_BACKUP),
     "agent_poll": (),  # the agent of a host only
     "agent_session": (),
     "agent_log": (),
     "agent_end": (),
-    "reader_open": ("Datastore.Reader", "Datastore.Backup", "Admin"),
+    "reader_open": any_of(_P.DATASTORE_READ, _P.DATASTORE_BACKUP),
     "gc_status": KNOWN,  # filtered
     "schedule_list": KNOWN,  # filtered
-    "schedule_set": ("Admin",),
-    "schedule_unset": ("Admin",),
+    "schedule_set": MODIFYING,
+    "schedule_unset": MODIFYING,
     "task_list": KNOWN,  # filtered
-    "task_show": ("Admin",),
-    "task_log": ("Admin",),
-    "task_stop": ("Admin",),
-    "task_retry": ("Admin",),
+    "task_show": everywhere(_P.TASK_AUDIT),
+    "task_log": everywhere(_P.TASK_AUDIT),
+    "task_stop": everywhere(_P.TASK_STOP),
+    "task_retry": everywhere(_P.SYSTEM_MODIFY),
     "session_base": OWN,
     "session_available": OWN,
     "session_resumed": OWN,
@@ -115,7 +134,7 @@ def allowed(route: Route, caller: str) -> bool:
     if route.access.privilege is not None:
         path = route.access.path.format(**PATH)
         above = caller in GRANTS and f"{path}/".startswith(GRANTS[caller].rstrip("/") + "/")
-        return above and route.access.privilege in ROLES[caller]
+        return above and route.access.privilege in HELD[caller]
     who = DECIDED_BY_HANDLER[route.operation]
     return who is not OWN and caller in who
 
@@ -143,8 +162,10 @@ async def send(http: httpx.AsyncClient, route: Route) -> httpx.Response:
 def context() -> FakeContext:
     made = FakeContext()
     made.access.token("nobody@ibs!t")
-    for role, path in GRANTS.items():
-        made.access.grant(f"{role}@ibs!t", role, path)
+    made.access.roles = ALL_ROLES
+    for role in ALL_ROLES:
+        made.access.grant(f"{role}@ibs!t", role, GRANTS[role])
+    made.access.join(f"{MEMBER}@ibs!t", "@operators", "Datastore.PowerUser", GRANTS[MEMBER])
     made.access.token(OWNER)
     return made
 
