@@ -333,9 +333,7 @@ def _compose(
     metrics = _metrics(base, supervisor, stalls, roles.worker)
     spawn(partial(_mirrors(base, supervisor).run, base.settings.state_dir))
     spawn(partial(base.audit.watch, base.bus.subscribe("audit")))
-    sla = SlaWatch(
-        datastores, tasks, base.catalog.settings, clock=clock, publish=base.bus.publish, jobs=roles.jobs.list
-    )
+    sla = _sla(base, roles)
     for work in (metrics.run, base.hosts.watch, base.audit.keep_counting, sla.run):
         spawn(work)
     context = ServerContext(
@@ -379,6 +377,11 @@ def _compose(
         keys=base.keys,
     )
     return context
+
+
+def _sla(base: _Base, roles: roster.Roster) -> SlaWatch:
+    settings, publish = base.catalog.settings, base.bus.publish
+    return SlaWatch(base.datastores, base.tasks, settings, clock=base.clock, publish=publish, jobs=roles.jobs.list)
 
 
 def _deliveries(base: _Base) -> Deliveries:
