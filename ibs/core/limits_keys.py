@@ -12,5 +12,7 @@ SIGNATURE_BYTES: Final = 64
 REGISTERED_KEYS_MAX: Final = 10_000
 """Rows: a key in each of its scopes."""
 KEY_POLICIES_MAX: Final = 10_000
+KEY_SNAPSHOTS_SAID: Final = 5
+"""Snapshots named in a refusal's sentence."""
 KEY_SNAPSHOTS_LISTED: Final = 1000
 """Snapshots named when a key is shown or retired; all of them are counted."""

@@ -55,6 +55,19 @@ class SnapshotCatalog:
 
         return await self._context.pool.disk(find)
 
+    async def rekeying(self, names: Sequence[SnapshotName]) -> tuple[int, int]:
+        """What a change of key costs where `names` are encrypted: groups whose newest snapshot is among them, and the
+        plain bytes of those, which their next backups read whole, send and need room for.
+        """
+
+        def find() -> tuple[int, int]:
+            held = set(names)
+            groups = {(name.namespace, name.group) for name in held}
+            newest = [name for group in groups if (name := self._folders.newest(*group)) in held]
+            return len(newest), sum(map(self._plain_bytes, newest))
+
+        return await self._context.pool.disk(find)
+
     async def newest(self, namespace: Namespace, group: Group) -> SnapshotName | None:
         """The group's newest snapshot."""
         return await self._context.pool.disk(self._folders.newest, namespace, group)
@@ -135,6 +148,13 @@ class SnapshotCatalog:
         except (NotFoundError, FormatError):
             return ""
         return manifest.key_fingerprint if manifest.mode == "encrypted" else ""
+
+    def _plain_bytes(self, name: SnapshotName) -> int:
+        """0 for one that is gone meanwhile or cannot be read."""
+        try:
+            return sum(archive.plain_bytes for archive in self._folders.load(name).manifest.archives)
+        except (NotFoundError, FormatError):
+            return 0
 
     def _owned(self, name: SnapshotName, auth_id: str) -> bool:
         owner = self._folders.owner(name.namespace, name.group)

@@ -113,9 +113,23 @@ class Keys:
         self._tell("key.registered", f"data key {_named(row)} is registered by {by}", fingerprint)
         return _view(await self._table.list(fingerprint))
 
-    async def retire(self, by: str, given: str) -> KeyView:
-        """Take no more backups with it. Raises NotFoundError; retired already is no error."""
+    async def retire(self, by: str, given: str, datastores: Datastores, *, force: bool = False) -> KeyView:
+        """Take no more backups with it. Without `force` only a key that no snapshot needs. Retired already is no error.
+
+        Raises NotFoundError, ConflictError naming the snapshots that need it.
+        """
         rows = await self._rows(given)
+        if not force and any(row.state != RETIRED for row in rows):
+            fingerprint = rows[0].fingerprint
+            why, named = _why_needed(await _needed_by(fingerprint, datastores))
+            if why:
+                raise ConflictError(
+                    f"key {fingerprint} is not retired: {why}",
+                    hint="keep its keyfile for as long as they are there, and retire it all the same with --force; "
+                    "see all of them: ironcore-backup key show",
+                    fingerprint=fingerprint,
+                    snapshots=named,
+                )
         now = self._clock.now_ns()
         live = [row for row in rows if row.state != RETIRED]
         if live:
@@ -126,10 +140,8 @@ class Keys:
     async def remove(self, given: str, datastores: Datastores) -> None:
         """Forget a key. Raises NotFoundError, ConflictError while snapshots need it or a datastore cannot be asked."""
         view = await self.show(given, datastores)
-        offline = [each.datastore for each in view.needed_by if each.offline]
-        count = sum(each.count for each in view.needed_by)
-        if count or offline:
-            why = f"{count} snapshots need it" if count else f"datastore {', '.join(offline)} cannot be asked"
+        why, _named = _why_needed(view.needed_by)
+        if why:
             raise ConflictError(
                 f"key {view.fingerprint} stays in the register: {why}",
                 hint="retire it instead: no new backup is taken with it then",
@@ -196,8 +208,26 @@ async def _needed_by(fingerprint: str, datastores: Datastores) -> list[KeySnapsh
             continue
         if names:
             listed = [str(name) for name in names[: limits_keys.KEY_SNAPSHOTS_LISTED]]
-            found.append(KeySnapshots(datastore=view.name, count=len(names), snapshots=listed))
+            groups, size = await store.snapshots.rekeying(names)
+            found.append(
+                KeySnapshots(datastore=view.name, count=len(names), snapshots=listed, groups=groups, newest_bytes=size)
+            )
     return found
+
+
+def _why_needed(needed: Sequence[KeySnapshots]) -> tuple[str, Sequence[str]]:
+    """One clause that names the first snapshots, "" when none needs the key; and all that are known by name."""
+    named = [f"{each.datastore}:{name}" for each in needed for name in each.snapshots]
+    offline = [each.datastore for each in needed if each.offline]
+    reasons = []
+    if count := sum(each.count for each in needed):
+        shown = ", ".join(named[: limits_keys.KEY_SNAPSHOTS_SAID]) + (
+            ", …" if count > limits_keys.KEY_SNAPSHOTS_SAID else ""
+        )
+        reasons.append(f"{count} {'snapshot needs' if count == 1 else 'snapshots need'} it ({shown})")
+    if offline:
+        reasons.append(f"datastore {', '.join(offline)} cannot be asked")
+    return " and ".join(reasons), named
 
 
 def _covers(datastore: str, namespace: str, store: str, wanted: str) -> bool:

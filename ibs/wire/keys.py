@@ -24,11 +24,17 @@ class KeyScope(Wire, frozen=True, kw_only=True):
 
 
 class KeySnapshots(Wire, frozen=True, kw_only=True):
-    """What needs a key in one datastore. `snapshots` are the first ones, by name; `offline` says why it is unknown."""
+    """What needs a key in one datastore. `snapshots` are the first ones, by name; `offline` says why it is unknown.
+
+    `groups` have a newest snapshot under it, of `newest_bytes` together: after a change of key the next backups read,
+    send and store that much again.
+    """
 
     datastore: str
     count: Count = 0
     snapshots: list[str] = []
+    groups: Count = 0
+    newest_bytes: Count = 0
     offline: str = ""
 
 

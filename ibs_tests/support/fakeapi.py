@@ -44,7 +44,7 @@ class FakeApi:
 
     async def post(self, path: str, kind: Any, body: Any = None, *, params: Any = None, repeat: bool = False) -> Any:
         await trio.lowlevel.checkpoint()
-        return self._answer("POST", path, body)
+        return self._answer("POST", path, params if body is None and params else body)
 
     async def delete(self, path: str, *, params: Any = None) -> None:
         await trio.lowlevel.checkpoint()

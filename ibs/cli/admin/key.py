@@ -13,7 +13,8 @@ from ibs.core import limits_keys, publickey
 from ibs.core.ids import parse_fingerprint, short_fingerprint
 from ibs.core.publickey import PublicKey
 from ibs.errors import UsageError
-from ibs.wire.keys import KeyPolicy, KeyRegister, KeyView
+from ibs.units import format_bytes
+from ibs.wire.keys import KeyPolicy, KeyRegister, KeySnapshots, KeyView
 
 root = app("key", "Data keys of encrypting clients: which ones are taken. The keys themselves never come here.")
 policy = app("policy", "Where nothing but encrypted snapshots is taken.")
@@ -98,8 +99,12 @@ def rotate(
     """Register a new key where an old one is; both are taken until the old one is retired."""
 
     async def work() -> KeyView:
+        body = KeyRegister(key=_read(file), replaces=old)
         async with administrator(server, state_dir) as api:
-            return await api.post("/keys", KeyView, KeyRegister(key=_read(file), replaces=old))
+            before = await api.get(f"/keys/{old}", KeyView)
+            for each in before.needed_by:  # said first, so that whoever is short of space can still stop the hosts
+                say(_cost(each), output)
+            return await api.post("/keys", KeyView, body)
 
     made = run(work, output)
     say(f"The old key is still taken. When all hosts have the new one: ironcore-backup key retire {old}", output)
@@ -125,6 +130,7 @@ def show(
 @root.command("retire", epilog=example("ironcore-backup key retire 3f:1c:22:09"))
 def retire(
     fingerprint: KeyArgument,
+    force: Annotated[bool, typer.Option("--force", help="Also while there are snapshots that need it.")] = False,
     server: ServerOption = None,
     state_dir: StateDirOption = None,
     output: OutputOption = Output.TEXT,
@@ -133,7 +139,7 @@ def retire(
 
     async def work() -> KeyView:
         async with administrator(server, state_dir) as api:
-            return await api.post(f"/keys/{fingerprint}/retire", KeyView)
+            return await api.post(f"/keys/{fingerprint}/retire", KeyView, params={"force": "1"} if force else None)
 
     _print(run(work, output), output)
 
@@ -233,6 +239,17 @@ def _read(file: Path) -> PublicKey:
             f"{file} cannot be read: {error.strerror}", hint="give the file that the host wrote"
         ) from error
     return publickey.decode(data)
+
+
+def _cost(needed: KeySnapshots) -> str:
+    """What the first backups with another key mean for a datastore."""
+    if needed.offline:
+        return f"datastore {needed.datastore} could not be asked what this costs: {needed.offline}"
+    size = format_bytes(needed.newest_bytes)
+    return (
+        f"datastore {needed.datastore}: the first backup of {needed.groups} groups with the new key reads and sends "
+        f"everything, {size} before compression, and needs room for it beside the old"
+    )
 
 
 def _print(key: KeyView, output: Output) -> None:

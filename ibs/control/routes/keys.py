@@ -12,6 +12,7 @@ from ibs.wire.keys import KeyPolicy, KeyRegister, KeyView
 routes = Routes("keys")
 _LOOK = needs(Privilege.SYSTEM_AUDIT, "/system")
 _CHANGE = needs(Privilege.SYSTEM_MODIFY, "/system")
+_FORCE = Query("force", "boolean", default=False, doc="also while snapshots need it")
 _PLACE = [Query("datastore", doc="the datastore"), Query("namespace", doc="the namespace; empty: all of it")]
 
 
@@ -47,12 +48,12 @@ async def key_export(call: Call) -> PublicKey:
     return await call.context.keys.export(call.path["fingerprint"])
 
 
-@routes.route("POST", "/keys/{fingerprint}/retire", access=_CHANGE, answer=KeyView)
+@routes.route("POST", "/keys/{fingerprint}/retire", access=_CHANGE, answer=KeyView, query=[_FORCE])
 async def key_retire(call: Call) -> KeyView:
     """Take no more backups with a key; what it encrypted stays readable for whoever has it."""
     fingerprint, keys = call.path["fingerprint"], call.context.keys
     before = await keys.show(fingerprint, call.context.datastores)
-    await keys.retire(call.principal.auth_id, before.fingerprint)
+    await keys.retire(call.principal.auth_id, before.fingerprint, call.context.datastores, force=call.query["force"])
     after = await keys.show(before.fingerprint, call.context.datastores)
     call.audit = {"before": _facts(before), "after": _facts(after)}
     return after

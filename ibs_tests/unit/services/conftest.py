@@ -21,7 +21,7 @@ from ibs.runtime.clock import LoopClock
 from ibs.runtime.mailbox import Handle
 from ibs.runtime.pool import InlinePool
 from ibs.runtime.supervisor import ServiceState, Supervisor, by_role
-from ibs_tests.support.engine import SEED, counting_entropy
+from ibs_tests.support.engine import SEED, counting_entropy, key_registry
 
 
 class House:
@@ -29,6 +29,7 @@ class House:
 
     def __init__(self, catalog: Catalog, clock: LoopClock) -> None:
         self.catalog, self.clock, self.pool = catalog, clock, InlinePool()
+        self.known_keys = key_registry()  # what datastores take; tests of the register itself ask that one
         self.bus: Bus[Event] = Bus()
         self.events: list[Event] = []
         self.tasks = TaskRegistry(
@@ -47,6 +48,7 @@ class House:
             server_uuid=catalog.server_uuid,
             signing_seed=SEED,
             entropy=counting_entropy(),
+            keys=self.known_keys,
         )
         self.datastores = Datastores(catalog.datastores, parts)
 

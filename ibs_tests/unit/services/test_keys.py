@@ -11,10 +11,12 @@ from ibs.core.keys import DataKeys
 from ibs.errors import ConflictError, NotFoundError, SignatureInvalid, UsageError
 from ibs.services.keys import Keys
 from ibs.wire.keys import KeyPolicy, KeyRegister
+from ibs_tests.support.engine import backup, key_registry
 from ibs_tests.unit.services.conftest import House
 
 OLD, NEW = DataKeys.from_root(b"o" * 32), DataKeys.from_root(b"n" * 32)
 OLD_NAME, NEW_NAME = hex_fingerprint(OLD.fingerprint), hex_fingerprint(NEW.fingerprint)
+CONTENT = {"etc.tree": [b"data", b"meta"]}
 
 
 def register_of(house: House) -> Keys:
@@ -74,13 +76,48 @@ async def test_rotation_both_are_taken_until_the_old_one_is_retired(house: House
     assert (old.state, old.replaced_by) == ("replaced", NEW_NAME)
     assert await keys.find("main", "web", OLD_NAME)
     assert await keys.find("main", "web", NEW_NAME)
-    retired = await keys.retire("b@ibs", OLD_NAME)
+    retired = await keys.retire("b@ibs", OLD_NAME, house.datastores)
     assert (retired.state, retired.retired_by) == ("retired", "b@ibs")
     assert await keys.find("main", "web", OLD_NAME) is None
     assert await keys.find("main", "web", NEW_NAME)
     with pytest.raises(ConflictError, match="was retired"):
         await keys.register("a@ibs", request())
-    assert await keys.retire("c@ibs", OLD_NAME) == retired
+    assert await keys.retire("c@ibs", OLD_NAME, house.datastores) == retired
+
+
+async def test_a_key_that_snapshots_need_is_retired_only_on_purpose(house: House) -> None:
+    keys = register_of(house)
+    await keys.register("a@ibs", request())
+    await keys.register("a@ibs", request(NEW))
+    known = key_registry(OLD, NEW)
+    house.known_keys.known, house.known_keys.required = known.known, known.required
+    store = await house.make_store()
+    first = (await backup(store, CONTENT, keys=OLD)).snapshot
+    second = (await backup(store, CONTENT, keys=OLD)).snapshot
+    await backup(store, CONTENT, keys=NEW, group="host/new")
+
+    with pytest.raises(ConflictError, match="2 snapshots need it") as refused:
+        await keys.retire("b@ibs", OLD_NAME, house.datastores)
+    assert refused.value.details["snapshots"] == [f"s1:{first}", f"s1:{second}"]
+    assert f"s1:{first}" in refused.value.message
+    assert "--force" in refused.value.hint
+    assert await keys.find("s1", "", OLD_NAME)
+
+    (needed,) = (await keys.show(OLD_NAME, house.datastores)).needed_by
+    assert (needed.count, needed.groups, needed.newest_bytes) == (2, 1, sum(map(len, CONTENT["etc.tree"])))
+    assert (await keys.retire("b@ibs", OLD_NAME, house.datastores, force=True)).state == "retired"
+    assert await keys.find("s1", "", OLD_NAME) is None
+
+
+async def test_a_key_is_not_retired_while_a_datastore_cannot_be_asked(house: House) -> None:
+    keys = register_of(house)
+    await keys.register("a@ibs", request())
+    await house.make_store()
+    await house.datastores.close()
+    (house.catalog.state.parent / "s1").rename(house.catalog.state.parent / "elsewhere")
+    with pytest.raises(ConflictError, match="datastore s1 cannot be asked"):
+        await keys.retire("b@ibs", OLD_NAME, house.datastores)
+    assert (await keys.retire("b@ibs", OLD_NAME, house.datastores, force=True)).state == "retired"
 
 
 async def test_a_beginning_names_one_key(house: House) -> None:

@@ -19,7 +19,13 @@ PUBLIC = publickey.describe(KEYS, "web01")
 SCOPE = KeyScope(datastore="main", namespace="web", added="2026-01-01T00:00:00Z", added_by="a@ibs")
 ROW = KeyView(fingerprint=NAME, comment="web01", state="active", scopes=[SCOPE], signer=PUBLIC.signer)
 NEEDED = [
-    KeySnapshots(datastore="main", count=12, snapshots=[f"host/a/{number}" for number in range(12)]),
+    KeySnapshots(
+        datastore="main",
+        count=12,
+        snapshots=[f"host/a/{number}" for number in range(12)],
+        groups=3,
+        newest_bytes=5 << 30,
+    ),
     KeySnapshots(datastore="away", offline="not mounted"),
 ]
 
@@ -36,7 +42,13 @@ def test_register_list_and_rotate(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     done = invoke(root, "key", "register", str(file), "--datastore", "main", "--ns", "web")
     assert f"key {NAME} is registered for main:web" in done.output
     assert api.asked[-1][2] == KeyRegister(key=PUBLIC, datastore="main", namespace="web")
-    assert "key retire aa:bb" in invoke(root, "key", "rotate", "aa:bb", str(file)).output
+    api.answers["GET", "/keys/aa:bb"] = KeyView(
+        fingerprint=NAME, state="active", scopes=[SCOPE], signer=PUBLIC.signer, needed_by=NEEDED
+    )
+    rotated = invoke(root, "key", "rotate", "aa:bb", str(file)).output
+    assert "the first backup of 3 groups with the new key reads and sends everything, 5.0 GiB" in rotated
+    assert "datastore away could not be asked what this costs: not mounted" in rotated
+    assert "key retire aa:bb" in rotated
     assert api.asked[-1][2] == KeyRegister(key=PUBLIC, replaces="aa:bb")
 
 
@@ -64,6 +76,8 @@ def test_show_retire_export_and_remove(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert "12 snapshots of datastore main can be read with this key only" in shown
     assert "and 2 more" in shown
     assert "datastore away could not be asked: not mounted" in shown
+    invoke(root, "key", "retire", "aa", "--force")
+    assert api.asked[-1] == ("POST", "/keys/aa/retire", {"force": "1"})
     assert publickey.decode(invoke(root, "key", "export", "aa").output.encode()) == PUBLIC
     assert "key aa is forgotten" in invoke(root, "key", "remove", "aa").output
 

@@ -33,6 +33,8 @@ async def test_rights(certificates: Certificates) -> None:
         async with served.http(admin) as http:
             assert (await http.post("/keys", json=BODY)).status_code == 201
             assert (await http.post("/keys/aa:bb/retire")).status_code == 200
+            assert (await http.post("/keys/aa:bb/retire", params={"force": "1"})).status_code == 200
+            assert [call[-1] for call in context.asked if call[0] == "retire"] == [False, True]
             assert (await http.delete("/keys/aa:bb")).status_code == 204
             assert (await http.post("/key-policies", json={"datastore": "main"})).status_code == 200
             assert (await http.delete("/key-policies", params={"datastore": "main"})).status_code == 204
