@@ -46,6 +46,7 @@ def snapshot_facts(view: SnapshotView) -> list[tuple[str, str | Text]]:
         ("Signed by", view.signed_by),
         ("Verified", state_text(view.verify) if view.verify else "never"),
         ("Protected", "yes" if view.protected else "no"),
+        ("Locked", f"until {view.locked_until} by {view.locked_by}" if view.locked_until else "no"),
     ]
     for archive in view.archives:
         key = f", key {archive.key_fingerprint[:23]}" if archive.key_fingerprint else ""

@@ -5,3 +5,7 @@ from __future__ import annotations
 ROLES_MAX = 1000
 GROUPS_MAX = 1000
 GROUP_MEMBERS_MAX = 10_000
+LOCK_SECONDS_MAX = 31 * 366 * 86_400
+"""Nobody can shorten a lock, so a slip of the pen must not make one for centuries."""
+LOCKED_SNAPSHOTS_MAX = 5000
+LOCKED_NAMESPACES_MAX = 500

@@ -7,7 +7,7 @@ takes no place; what shares its period with a snapshot kept by the same rule is 
 stays. Periods are those of a stated IANA time zone, weeks are ISO weeks. A policy without any rule keeps everything.
 
 Beyond that: a protected snapshot takes no place and always stays; an unfinished one stays only while it is the newest;
-and the newest good snapshot (not known to be damaged) stays whatever the rules say.
+and the newest good snapshot (not known to be damaged) stays whatever the rules say. What is locked stays beside those.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from ibs.core import limits
 from ibs.errors import UsageError
 
 PROTECTED: Final = "protected"
+LOCKED: Final = "locked"
 UNFINISHED: Final = "unfinished, newest"
 LAST_GOOD: Final = "last good"
 NO_RULES: Final = "no rules"
@@ -76,6 +77,7 @@ class Candidate:
     name: str
     time: datetime
     protected: bool = False
+    locked: bool = False
     finished: bool = True
     good: bool = True
     size: int = 0
@@ -125,6 +127,9 @@ def decide(policy: Policy, candidates: Sequence[Candidate]) -> list[Decision]:
             mark.stay(NO_RULES)
     for rule, count in counts.items():
         _mark_by(rule, count, newest_first, marks, _namer(rule, zone))
+    for candidate, mark in zip(newest_first, marks, strict=True):
+        if candidate.locked and not mark.keep:
+            mark.stay(LOCKED)  # beside what the rules keep: when its lock ends, they decide as if there had been none
     _mark_last_good(newest_first, marks)
     return [
         Decision(candidate, mark.keep is True, mark.rule, mark.period)

@@ -2,8 +2,8 @@
 
 Used by `engine` and `services` as `Datastore.bin`. Forgetting moves a snapshot's folder by one durable rename; until
 its grace has passed, by the store's own clock, it can be moved back whole, and its chunks stay. Invariants: a
-protected snapshot never gets here; whatever moves is announced at the gate, so that no deletion under way misses it;
-nothing leaves the bin for good while the store's clock is frozen or its mode forbids pruning.
+protected or locked snapshot never gets here; whatever moves is announced at the gate, so that no deletion under
+way misses it; nothing leaves the bin for good while the store's clock is frozen or its mode forbids pruning.
 """
 
 from __future__ import annotations
@@ -91,7 +91,8 @@ class Bin:
     async def put(self, name: SnapshotName, by: str, why: str = "") -> BinEntry:
         """Forget a snapshot (its name holds a time). *Durability*: durable when it returns.
 
-        Raises NotFoundError; RefusedError when it is protected; BusyError when it is damaged while chunks are deleted.
+        Raises NotFoundError; RefusedError when it is protected or locked; BusyError when it is damaged while chunks are
+        deleted.
         """
         async with self._context.locks.of(name.namespace, name.group):
             return await self.put_held(name, by, why)
@@ -171,6 +172,7 @@ class Bin:
         context, folders = self._context, self._context.folders
         name = folders.resolve(name)
         self._check_unprotected(name)
+        context.retained.check(name)
         record = BinRecord(
             snapshot=str(name),
             owner=self._owner_or_nobody(name),

@@ -18,6 +18,7 @@ from ibs.core.names import Group, Namespace
 from ibs.engine.folders import SnapshotFolders
 from ibs.engine.leases import LeaseBook
 from ibs.engine.modes import Modes
+from ibs.engine.retained import Retained
 from ibs.engine.session.pins import PinGate
 from ibs.engine.storetime import StoreTime
 from ibs.ports.catalog import KeyRegistry
@@ -76,9 +77,11 @@ class StoreContext:
     moved: Callable[[str, str, bool], None] = no_one
     """Told the store's uuid, a snapshot's name, and whether it appeared, when the server itself moves it."""
     time: StoreTime = field(init=False)
+    retained: Retained = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "time", StoreTime(self.store.records, self.clock, self.store.boot_id))
+        object.__setattr__(self, "retained", Retained(self.name, self.store.records, self.time))
 
     def new_id(self) -> str:
         """A fresh, unguessable name for a session or reader: 32 hex digits."""

@@ -46,8 +46,8 @@ async def move_group(
     """Move all snapshots of the group `moving`. `busy`: whether a session of a group is open; asked under its lock.
 
     Raises NotFoundError, UsageError, BusyError; ConflictError when the target has another group of that name;
-    RefusedError when a snapshot is signed by its client; FormatError when one is damaged. *Durability*: each snapshot
-    is durable in its new place before the old one goes. *Cancellation*: between snapshots; ask again to go on.
+    RefusedError when a snapshot is signed by its client, or locked; FormatError when one is damaged. *Durability*: each
+    snapshot is durable in its new place before the old one goes. *Cancellation*: between snapshots; ask again to go on.
     """
     context.modes.require(Use.WRITE)
     context.modes.require(Use.PRUNE)
@@ -87,6 +87,7 @@ def _gather(context: StoreContext, source: Namespace, group: Group) -> list[Stor
         raise NotFoundError(f"group {SnapshotName(source, group)} not found")
     found = [context.folders.load(SnapshotName(source, group, moment)) for moment in times]
     for stored in found:
+        context.retained.check(stored.name)
         if stored.signature.by != "server" or stored.manifest.mode != "plain":
             raise RefusedError(
                 f"snapshot {stored.name} is signed by its client under that name; the server cannot state it anew",

@@ -145,6 +145,7 @@ class Namespaces:
                     f"snapshot {name} is protected; nothing was removed",
                     hint=f"first: ironcore-backup snapshot unprotect {self._context.name} {name}",
                 )
+            self._context.retained.check(name)
 
 
 def _check_not_root(namespace: Namespace) -> None:

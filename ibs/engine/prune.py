@@ -269,12 +269,14 @@ def candidate(context: StoreContext, name: SnapshotName) -> Candidate:
         protected = context.folders.state(name).protected
     except FormatError:
         protected = True
+    locked = context.retained.locked(name)
     try:
         stored = context.folders.load(name)
     except (FormatError, NotFoundError):
-        return Candidate(str(name), name.time, protected=protected, good=False)
+        return Candidate(str(name), name.time, protected=protected, locked=locked, good=False)
     size = sum(archive.plain_bytes for archive in stored.manifest.archives)
-    return Candidate(str(name), name.time, protected=protected, good=not stored.verify_failed, size=size)
+    good = not stored.verify_failed
+    return Candidate(str(name), name.time, protected=protected, locked=locked, good=good, size=size)
 
 
 def _name(group: GroupPlan, decision: Decision) -> SnapshotName:

@@ -185,7 +185,7 @@ class SnapshotCatalog:
 
     def _view(self, name: SnapshotName) -> SnapshotView | None:
         try:
-            return snapshot_view(self._folders.load(name))
+            return self._with_lock(name, snapshot_view(self._folders.load(name)))
         except NotFoundError:
             return None  # removed between listing and looking
         except FormatError:
@@ -199,6 +199,15 @@ class SnapshotCatalog:
                 archives=[],
                 verify="CORRUPT",
             )
+
+    def _with_lock(self, name: SnapshotName, view: SnapshotView) -> SnapshotView:
+        try:
+            found = self._context.retained.until(name)
+        except FormatError as error:
+            return msgspec.structs.replace(view, locked_until="unknown", locked_by=error.message)
+        if found is None:
+            return view
+        return msgspec.structs.replace(view, locked_until=format_time(found[0]), locked_by=found[1])
 
     def _owner_or_nobody(self, name: SnapshotName) -> str:
         try:

@@ -12,26 +12,34 @@ from datetime import UTC, datetime
 
 from ibs.core.access import owns
 from ibs.core.events import EventSource, Severity
-from ibs.core.names import Group, Namespace, SnapshotName, format_time
+from ibs.core.locks import Period, current
+from ibs.core.names import Group, Namespace, SnapshotName, format_time, parse_time
 from ibs.engine.bin import BinEntry
 from ibs.engine.datastore import Datastore
 from ibs.engine.datastores import Datastores
 from ibs.engine.moving import move_group
 from ibs.errors import FormatError, NotFoundError, UsageError
+from ibs.units import format_duration
 from ibs.wire.datastore import SnapshotView
 from ibs.wire.lifecycle import (
     BinEmptied,
     BinView,
     ClockView,
+    ComplianceSet,
+    ComplianceView,
     GroupMoved,
     GroupOwnerChanged,
     NamespaceRemoved,
     NamespaceView,
     SnapshotChange,
+    SnapshotLock,
 )
 
 May = Callable[[Namespace, str], bool]
 """Whether groups of that owner in that namespace are the caller's."""
+
+
+_WITH_TIME = "write it like host/web01/2026-11-22T19:00:00Z"
 
 
 class Lifecycle:
@@ -52,12 +60,46 @@ class Lifecycle:
             _tell(datastore, f"snapshot.{what}", f"snapshot {name} of {store} was {what} by {auth_id}", auth_id)
         return view
 
+    async def lock(self, store: str, auth_id: str, request: SnapshotLock) -> SnapshotView:
+        """Lock a snapshot: nobody can remove it before. Raises NotFoundError, UsageError, RefusedError."""
+        if SnapshotName.parse(request.snapshot).time is None:
+            raise UsageError(f"snapshot {request.snapshot} names no time", hint=_WITH_TIME)
+        until = parse_time(request.until)
+        datastore = await self._datastores.get(store)
+        context = datastore.context
+        name = await datastore.snapshots.resolve(SnapshotName.parse(request.snapshot))
+        async with context.locks.of(name.namespace, name.group):
+            await context.pool.disk(context.retained.lock, name, until, auth_id, context.clock.now())
+        text = f"snapshot {name} of {store} was locked until {request.until} by {auth_id}"
+        _tell(datastore, "snapshot.locked", text, auth_id)
+        return await datastore.snapshots.snapshot_view(name)
+
+    async def compliance(self, store: str) -> list[ComplianceView]:
+        """Namespaces whose snapshots are locked by themselves, by name."""
+        context = (await self._datastores.get(store)).context
+        record = await context.pool.disk(context.retained.record)
+        return [_compliance_view(space, periods) for space, periods in record.namespaces.items()]
+
+    async def set_compliance(self, store: str, auth_id: str, request: ComplianceSet) -> ComplianceView:
+        """Lock all snapshots of a namespace for a time after they were made. Raises UsageError."""
+        datastore = await self._datastores.get(store)
+        context, space = datastore.context, Namespace.parse(request.namespace)
+        retained, seconds = context.retained, request.seconds
+        await context.pool.disk(retained.set_period, space, seconds, auth_id, context.clock.now())
+        where, how = f"namespace {space} of {store}" if space.parts else store, format_duration(seconds)
+        text = (
+            f"snapshots of {where} are locked for {how} from now on" if seconds else f"compliance mode of {where} ends"
+        )
+        _tell(datastore, "namespace.compliance", f"{text}, by {auth_id}", auth_id)
+        record = await context.pool.disk(retained.record)
+        return _compliance_view(str(space), record.namespaces.get(str(space), []))
+
     async def forget(self, store: str, auth_id: str, snapshot: str, why: str, *, owner: str) -> BinView:
         """Move a snapshot to the bin. Raises NotFoundError, RefusedError when it is protected, UsageError without a
         time: the newest must be meant on purpose.
         """
         if SnapshotName.parse(snapshot).time is None:
-            raise UsageError(f"snapshot {snapshot} names no time", hint="write it like host/web01/2026-11-22T19:00:00Z")
+            raise UsageError(f"snapshot {snapshot} names no time", hint=_WITH_TIME)
         datastore = await self._datastores.get(store)
         name = await self._own(datastore, snapshot, owner)
         entry = await datastore.bin.put(name, auth_id, why)
@@ -205,6 +247,17 @@ def _bin_view(datastore: Datastore, entry: BinEntry) -> BinView:
         due=format_time(due) if due is not None else "",
         plain_bytes=entry.plain_bytes,
         waits=waits,
+    )
+
+
+def _compliance_view(namespace: str, periods: Sequence[Period]) -> ComplianceView:
+    now = current(periods)
+    return ComplianceView(
+        namespace=namespace,
+        seconds=now.seconds if now is not None else 0,
+        by=now.by if now is not None else "",
+        time=now.time if now is not None else "",
+        earlier_seconds=max((one.seconds for one in periods if one.ended), default=0),
     )
 
 

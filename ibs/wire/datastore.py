@@ -162,6 +162,9 @@ class SnapshotView(Wire, frozen=True, kw_only=True):
     verify: str = ""
     signed_by: str = ""
     notes: str = ""
+    locked_until: str = ""
+    locked_by: str = ""
+    """Until then nobody can remove it; "" when it is not locked."""
 
 
 class GroupView(Wire, frozen=True, kw_only=True):

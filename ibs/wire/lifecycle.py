@@ -21,6 +21,30 @@ class SnapshotChange(Wire, frozen=True, kw_only=True):
     protected: bool | None = None
 
 
+class SnapshotLock(Wire, frozen=True, kw_only=True):
+    """`snapshot` by its full name, with its time; `until` RFC 3339."""
+
+    snapshot: str
+    until: str
+
+
+class ComplianceSet(Wire, frozen=True, kw_only=True):
+    """Every snapshot of `namespace` ("" for the datastore) stays so long after it was made; 0: new ones do not."""
+
+    namespace: str = ""
+    seconds: int
+
+
+class ComplianceView(Wire, frozen=True, kw_only=True):
+    """`seconds` 0: only what was made so far is still locked, for up to `earlier_seconds` after it was made."""
+
+    namespace: str
+    seconds: int
+    by: str = ""
+    time: str = ""
+    earlier_seconds: int = 0
+
+
 class SnapshotForget(Wire, frozen=True, kw_only=True):
     """`snapshot` by its full name, with its time."""
 

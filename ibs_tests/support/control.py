@@ -49,6 +49,7 @@ from ibs.wire.lifecycle import (
     BinEmptied,
     BinView,
     ClockView,
+    ComplianceView,
     GroupMoved,
     GroupOwnerChanged,
     NamespaceRemoved,
@@ -334,7 +335,8 @@ class FakeContext:
         life = {"change": sample(SnapshotView), "forget": sample(BinView), "bin_list": [sample(BinView)]}
         life |= {"bin_undo": "x", "bin_empty": sample(BinEmptied), "namespaces": [sample(NamespaceView)]}
         life |= {"create_namespace": sample(NamespaceView), "remove_namespace": sample(NamespaceRemoved)}
-        life |= {"move_group": sample(GroupMoved)}
+        life |= {"move_group": sample(GroupMoved), "lock": sample(SnapshotView)}
+        life |= {"compliance": [sample(ComplianceView)], "set_compliance": sample(ComplianceView)}
         life |= {"set_owner": sample(GroupOwnerChanged), "clock": sample(ClockView), "confirm_clock": sample(ClockView)}
         self.lifecycle = Recorder(self.asked, life)
         schedule = sample(ScheduleView)

@@ -16,6 +16,7 @@ from ibs.cli.admin import (
     host,
     job,
     key,
+    lock,
     login,
     namespace,
     notification,
@@ -67,8 +68,12 @@ root.command("logout", epilog=example("ironcore-backup logout backup.example:800
 root.add_typer(datastore.root)
 datastore.root.add_typer(clock.root)
 root.add_typer(namespace.root)
+namespace.root.add_typer(lock.root)
 root.add_typer(namespace.groups)
 root.add_typer(snapshot.root)
+snapshot.root.command(
+    "lock", epilog=example("ironcore-backup snapshot lock ibs-primary host/web01/2026-11-22T19:00:00Z --until 365d")
+)(lock.lock)
 root.add_typer(recyclebin.root)
 root.add_typer(retention.root)
 root.add_typer(prune.root)

@@ -13,6 +13,7 @@ from ibs.control.routes import (
     jobs,
     keys,
     lifecycle,
+    locks,
     metrics,
     notifications,
     readers,
@@ -26,7 +27,7 @@ from ibs.control.routes import (
     tasks,
 )
 
-_STORES = (datastores, lifecycle, gc, schedules, sessions, readers)
+_STORES = (datastores, lifecycle, locks, gc, schedules, sessions, readers)
 _PEOPLE = (access, roles, keys)
 _NOUNS = (system, services, metrics, *_STORES, tasks, jobs, hosts, *_PEOPLE, audit, support, sla, notifications)
 ALL = tuple(chain.from_iterable(noun.routes for noun in _NOUNS))

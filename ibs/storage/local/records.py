@@ -1,4 +1,4 @@
-"""Small records that live in the store beside its identity: its clock, its retention and schedules, its last
+"""Small records that live in the store beside its identity: its clock, retention, locks and schedules, its last
 garbage collection. What they say is the engine's.
 
 `engine` uses them through `LocalStore.records`. Each is one JSON file below `.ibs/`, replaced whole or not at all.
@@ -18,9 +18,10 @@ from ibs.storage.local.held import Held
 CLOCK: Final = "clock.json"
 RETENTION: Final = "retention.json"
 GC: Final = "gc.json"
+LOCKS: Final = "locks.json"
 HISTORY: Final = "history.json"
 SCHEDULES: Final = "schedules.json"
-_KNOWN: Final = frozenset({GC, CLOCK, HISTORY, RETENTION, SCHEDULES})
+_KNOWN: Final = frozenset({GC, CLOCK, HISTORY, LOCKS, RETENTION, SCHEDULES})
 
 
 @dataclass(frozen=True, slots=True)
