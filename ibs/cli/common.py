@@ -63,6 +63,16 @@ def run(work: Callable[[], Awaitable[T]], output: Output = Output.TEXT) -> T:
         fail(CancelledError("cancelled"), output)
 
 
+def do(work: Callable[[], T], output: Output = Output.TEXT) -> T:
+    """As `run`, for what needs no server and no event loop."""
+    try:
+        return work()
+    except IbsError as error:
+        fail(error, output)
+    except KeyboardInterrupt:
+        fail(CancelledError("cancelled"), output)
+
+
 def fail(error: IbsError, output: Output = Output.TEXT) -> NoReturn:
     """Print the error and end the program with its status."""
     print_error(error, output)

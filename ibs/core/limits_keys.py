@@ -16,3 +16,16 @@ KEY_SNAPSHOTS_SAID: Final = 5
 """Snapshots named in a refusal's sentence."""
 KEY_SNAPSHOTS_LISTED: Final = 1000
 """Snapshots named when a key is shown or retired; all of them are counted."""
+
+KEYFILE_BYTES_MAX: Final = 16 * 1024
+PASSPHRASE_BYTES_MAX: Final = 1024
+ARGON_OPERATIONS: Final = 3
+ARGON_MEMORY_BYTES: Final = 256 * 1024 * 1024
+"""Of new keyfiles (RFC 9106 asks for 64 MiB with 3 passes where memory is short)."""
+ARGON_OPERATIONS_MAX: Final = 16
+ARGON_MEMORY_BYTES_MAX: Final = 1024 * 1024 * 1024
+"""Of keyfiles that are opened: a hostile one must not take the host down."""
+ARGON_SALT_BYTES: Final = 16
+SEAL_NONCE_BYTES: Final = 12
+SEAL_TAG_BYTES: Final = 16
+"""Of AES-256-GCM."""

@@ -49,6 +49,11 @@ class StoredSnapshot:
         return snapshot_folder(self.name)
 
     @property
+    def encrypted(self) -> bool:
+        """True when only its key can read it."""
+        return self.manifest.mode == "encrypted"
+
+    @property
     def verify_failed(self) -> bool:
         """True when the last verification found something wrong (P8: nothing may be reused then)."""
         return self.state.verify is not None and self.state.verify.result not in ("OK", "")

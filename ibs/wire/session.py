@@ -51,6 +51,8 @@ class SessionOpened(Wire, frozen=True, kw_only=True):
     heartbeat_seconds: int = 20
     auth_id: str = ""
     """Whose session it is; the owner that the manifest must name."""
+    previous_key: str = ""
+    """Fingerprint of the key that the group's newest snapshot is encrypted with; "" when it is not."""
 
 
 class ArchiveClose(Wire, frozen=True, kw_only=True):

@@ -72,6 +72,6 @@ def install(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> FakeApi:
     return api
 
 
-def invoke(root: Any, *arguments: str) -> Result:
+def invoke(root: Any, *arguments: str, stdin: str = "") -> Result:
     """Run a command line in this process."""
-    return CliRunner().invoke(root, list(arguments))
+    return CliRunner().invoke(root, list(arguments), input=stdin)

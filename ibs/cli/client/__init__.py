@@ -45,6 +45,7 @@ _COMMANDS: Final[Mapping[str, _Command]] = {
     "snapshot": _Command("snapshot", "root"),
     "bin": _Command("lifecycle", "bins"),
     "prune": _Command("lifecycle", "prunes"),
+    "key": _Command("key", "root"),
     "agent": _Command("agent", "root"),
 }
 

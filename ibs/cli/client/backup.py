@@ -11,13 +11,15 @@ import typer
 from rich.progress import Progress as Bar
 from rich.progress import TaskID
 
+from ibs.cli.client import keyring
 from ibs.cli.client.connection import NamespaceOption, RepositoryOption, connection
 from ibs.cli.common import run
 from ibs.cli.follow import end, progress_bar
 from ibs.cli.output import Output, OutputOption, print_json, print_warning, say
+from ibs.client.backup.dryrun import dry_run
 from ibs.client.backup.figures import Progress
 from ibs.client.backup.plan import BackupOutcome, BackupPlan, Changes
-from ibs.client.backup.run import dry_run, run_backup
+from ibs.client.backup.run import run_backup
 from ibs.client.transport import HttpBackupTransport
 from ibs.core import limits
 from ibs.core.names import parse_source
@@ -66,6 +68,10 @@ def backup(
         bool, typer.Option(help="When the datastore is full, free what was sent; by default it waits for the next try.")
     ] = False,
     dry_run_only: Annotated[bool, typer.Option("--dry-run", help="Say what would be backed up; send nothing.")] = False,
+    keyfile: keyring.KeyfileOption = None,
+    no_encryption: Annotated[
+        bool, typer.Option("--no-encryption", help="In clear although the group's newest snapshot is encrypted.")
+    ] = False,
     repository: RepositoryOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
@@ -77,6 +83,7 @@ def backup(
     node = os.uname().nodename.partition(".")[0]
 
     async def work() -> BackupOutcome:
+        key = keyring.load(keyfile)
         async with connection(repository) as found:
             group = f"{backup_type}/{backup_id or node}"
             plan = BackupPlan(
@@ -92,6 +99,9 @@ def backup(
                 reread_every=reread_every,
                 discard_if_full=discard_if_full,
                 bandwidth=parse_rate(bandwidth) if bandwidth else 0,
+                keys=key.keys if key is not None else None,
+                sign_only=key is not None and key.mode == "sign-only",
+                in_clear=no_encryption,
                 changes=Changes.parse(
                     changed or (),
                     changed_since,

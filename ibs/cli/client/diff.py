@@ -10,6 +10,7 @@ import msgspec
 import typer
 from rich.text import Text
 
+from ibs.cli.client import keyring
 from ibs.cli.client.connection import (
     ArchiveArgument,
     Connection,
@@ -25,6 +26,7 @@ from ibs.cli.output import Output, OutputOption, harmless, print_json, print_war
 from ibs.client.restore.diff import LiveOptions, diff_folder, diff_snapshots
 from ibs.client.restore.view import TreeView, open_tree
 from ibs.client.transport import HttpRestoreTransport
+from ibs.core.keys import DataKeys
 from ibs.errors import UsageError
 from ibs.restore.compare import Difference
 from ibs.runtime.clock import SystemClock
@@ -40,6 +42,7 @@ def diff(
     path: Annotated[str, typer.Option(help="Compare with this live folder instead.")] = "",
     content: Annotated[bool, typer.Option(help="Read every live file, although it seems unchanged.")] = False,
     exclude: Annotated[list[str] | None, typer.Option(help="Leave out of the live folder, as in a backup.")] = None,
+    keyfile: keyring.KeyfileOption = None,
     namespace: NamespaceOption = "",
     repository: RepositoryOption = None,
     output: OutputOption = Output.TEXT,
@@ -51,11 +54,12 @@ def diff(
         if bool(other) == bool(path):
             raise UsageError("nothing to compare with", hint="name either a second snapshot or --path DIR")
         rows: list[dict[str, Any]] = []
+        keys = keyring.reading_keys(keyfile)
         async with AsyncExitStack() as stack:
             found = await stack.enter_async_context(connection(repository))
-            old = await _open(stack, found, str(snapshot_name(snapshot, namespace)), archive)
+            old = await _open(stack, found, str(snapshot_name(snapshot, namespace)), archive, keys)
             if other:
-                new = await _open(stack, found, str(snapshot_name(other, namespace)), archive)
+                new = await _open(stack, found, str(snapshot_name(other, namespace)), archive, keys)
                 differences = diff_snapshots(old, new)
             else:
                 differences = diff_folder(old, path, live)
@@ -73,10 +77,10 @@ def diff(
     sys.stdout.flush()
 
 
-async def _open(stack: AsyncExitStack, found: Connection, name: str, archive: str) -> TreeView:
+async def _open(stack: AsyncExitStack, found: Connection, name: str, archive: str, keys: DataKeys | None) -> TreeView:
     transport = await stack.enter_async_context(HttpRestoreTransport(found.api))
     view = open_tree(
-        transport, store=found.store, snapshot=name, archive=archive, pool=ThreadPool(), clock=SystemClock()
+        transport, store=found.store, snapshot=name, archive=archive, pool=ThreadPool(), clock=SystemClock(), keys=keys
     )
     return await stack.enter_async_context(view)
 

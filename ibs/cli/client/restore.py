@@ -12,6 +12,7 @@ import typer
 from rich.progress import Progress as Bar
 from rich.progress import TaskID
 
+from ibs.cli.client import keyring
 from ibs.cli.client.connection import (
     ArchiveArgument,
     NamespaceOption,
@@ -51,6 +52,7 @@ def restore(
     overwrite: Annotated[
         OverwriteChoice, typer.Option(help="What may happen to existing files.")
     ] = OverwriteChoice.NEVER,
+    keyfile: keyring.KeyfileOption = None,
     namespace: NamespaceOption = "",
     repository: RepositoryOption = None,
     output: OutputOption = Output.TEXT,
@@ -61,6 +63,7 @@ def restore(
 
     async def work() -> RestoreOutcome:
         name = str(snapshot_name(snapshot, namespace))
+        keys = keyring.reading_keys(keyfile)
         async with connection(repository) as found:
             plan = RestorePlan(
                 store=found.store,
@@ -70,6 +73,7 @@ def restore(
                 patterns=tuple(pattern or ()),
                 overwrite=overwrite_rule(overwrite.value),
                 output_fd=output_fd,
+                keys=keys,
             )
             with progress_bar("restore") as bar:
                 shown = _Shown(bar, bar.add_task("", total=None, note=""))

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ibs.cli.client import lifecycle
+from ibs.cli.client import keyring, lifecycle
 from ibs.cli.client.connection import (
     ArchiveArgument,
     NamespaceOption,
@@ -70,6 +70,7 @@ def files(
     archive: ArchiveArgument,
     path: Annotated[str, typer.Argument(metavar="[PATH]", help="A folder or file in the archive.")] = "",
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Everything below too.")] = False,
+    keyfile: keyring.KeyfileOption = None,
     namespace: NamespaceOption = "",
     repository: RepositoryOption = None,
     output: OutputOption = Output.TEXT,
@@ -77,10 +78,12 @@ def files(
     """List what is in an archive."""
 
     async def work() -> list[dict[str, Any]]:
-        name = str(snapshot_name(snapshot, namespace))
+        name, keys = str(snapshot_name(snapshot, namespace)), keyring.reading_keys(keyfile)
         async with connection(repository) as found, HttpRestoreTransport(found.api) as transport:
             pool, clock = ThreadPool(), SystemClock()
-            view = open_tree(transport, store=found.store, snapshot=name, archive=archive, pool=pool, clock=clock)
+            view = open_tree(
+                transport, store=found.store, snapshot=name, archive=archive, pool=pool, clock=clock, keys=keys
+            )
             async with view as tree:
                 return [entry_row(entry) async for entry in list_entries(tree, archive_path(path), recursive=recursive)]
 

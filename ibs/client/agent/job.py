@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import trio
 
@@ -18,6 +19,7 @@ from ibs.client.agent.policy import Policy
 from ibs.client.backup.plan import BackupOutcome, BackupPlan
 from ibs.client.backup.run import run_backup
 from ibs.client.http import ApiClient
+from ibs.client.keys import load_key
 from ibs.client.transport import HttpBackupTransport
 from ibs.core import limits
 from ibs.core.tasks import TaskState
@@ -121,6 +123,7 @@ class Job:
     def _plan(self, policy: Policy) -> BackupPlan:
         """What the host lets the server have. Blocks. Raises RefusedError, SourceUnreadable, UsageError."""
         run = self._run
+        key = load_key(Path(policy.keyfile)) if policy.keyfile else None
         return BackupPlan(
             store=run.store,
             group=f"{run.backup_type}/{run.backup_id}",
@@ -133,6 +136,8 @@ class Job:
             reread=run.reread,
             reread_every=run.reread_every,
             bandwidth=run.bandwidth,
+            keys=key.keys if key is not None else None,
+            sign_only=key is not None and key.mode == "sign-only",
         )
 
     async def _backup(self, plan: BackupPlan) -> BackupOutcome:

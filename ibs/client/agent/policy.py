@@ -31,17 +31,19 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     paths: list[str] = []
     hooks: list[str] = []
     hooks_dir: str = ""
+    keyfile: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """`source` is the file it was read from. Hooks are names in `hooks_dir`."""
+    """`source` is the file it was read from. Hooks are names in `hooks_dir`. `keyfile` "" is none."""
 
     source: Path
     allow_all: bool = False
     paths: tuple[str, ...] = ()
     hooks: tuple[str, ...] = ()
     hooks_dir: Path = Path("/nonexistent")
+    keyfile: str = ""
 
     def allow(self, run: BackupRun) -> tuple[tuple[str, str], ...]:
         """The archives of `run` with their real paths, if the host lets the server have all of them.
@@ -117,7 +119,7 @@ def load_policy(path: Path, *, allow_all: bool = False) -> Policy:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         known = ", ".join(_File.__struct_fields__)
         raise UsageError(f"agent configuration {path} is not valid: {error}", hint=f"known keys: {known}") from error
-    for allowed in file.paths:
+    for allowed in (*file.paths, *([file.keyfile] if file.keyfile else [])):
         if not allowed.startswith("/"):
             raise UsageError(f"agent configuration {path}: {allowed!r} is not an absolute path")
     return Policy(
@@ -126,6 +128,7 @@ def load_policy(path: Path, *, allow_all: bool = False) -> Policy:
         paths=tuple(os.path.realpath(allowed) for allowed in file.paths),
         hooks=tuple(check_name(hook, "hook") for hook in file.hooks),
         hooks_dir=Path(file.hooks_dir) if file.hooks_dir else hooks_dir,
+        keyfile=file.keyfile,
     )
 
 

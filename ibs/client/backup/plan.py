@@ -98,6 +98,8 @@ class BackupPlan:
     every run of number `reread_every` in a row does (0: none). `client` names host and program.
     `discard_if_full`: when the datastore is full, what this backup delivered is not kept for the next attempt.
     `bandwidth`: bytes a second of new data that are sent at most (0: as many as there is room for).
+    `keys` encrypt and sign; with `sign_only` they just sign. `in_clear`: go on without encryption although the
+    group's newest snapshot is encrypted.
     """
 
     store: str
@@ -110,11 +112,18 @@ class BackupPlan:
     all_file_systems: bool = False
     level: int = 2
     keys: DataKeys | None = field(default=None, repr=False)
+    sign_only: bool = False
+    in_clear: bool = False
     reread: bool = False
     reread_every: int = limits.FULL_REREAD_EVERY_RUNS
     changes: Changes | None = None
     discard_if_full: bool = False
     bandwidth: int = 0
+
+    @property
+    def cipher(self) -> DataKeys | None:
+        """The keys that encrypt; None for a readable snapshot, signed or not."""
+        return None if self.sign_only else self.keys
 
     def __post_init__(self) -> None:
         """Raises UsageError."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import trio
@@ -31,8 +31,16 @@ from ibs.core.ids import ID_BYTES, digest, hex_fingerprint
 from ibs.core.index import IdLookup
 from ibs.core.manifest import Manifest, ManifestArchive, ManifestBlob
 from ibs.core.names import archive_kind, format_time
-from ibs.core.tree import Kind
-from ibs.errors import FailedError, FormatError, IbsError, NoSpace, SessionLost, SourceUnreadable, UsageError
+from ibs.errors import (
+    FailedError,
+    FormatError,
+    IbsError,
+    NoSpace,
+    RefusedError,
+    SessionLost,
+    SourceUnreadable,
+    UsageError,
+)
 from ibs.ports.clock import Clock
 from ibs.ports.pool import Pool
 from ibs.ports.transport import BackupTransport
@@ -41,7 +49,6 @@ from ibs.sources.changes import ChangeMap, read_maps
 from ibs.sources.image import ImageSource
 from ibs.sources.notes import Note, reason, shown
 from ibs.sources.tree.content import FileAccess
-from ibs.sources.tree.scan import Found, TreeScan
 from ibs.units import format_bytes
 from ibs.wire.session import CommitRequest, CommitResult, SessionOpen, SessionOpened, StageReport
 
@@ -83,7 +90,7 @@ async def run_backup(
         figures,
         Ledger(),
         segments,
-        plan.keys,
+        plan.cipher,
         plan.level,
         files=files or FileAccess(),
         throttle=Throttle(clock, plan.bandwidth) if plan.bandwidth else None,
@@ -100,55 +107,6 @@ async def run_backup(
         for source in sources:
             if source.image is not None:
                 source.image.close()
-
-
-async def dry_run(plan: BackupPlan, *, pool: Pool, clock: Clock, progress: ProgressCall | None = None) -> BackupOutcome:
-    """What a first backup by this plan would look at. Nothing is read but folders, nothing is opened on a server.
-
-    Raises UsageError, SourceUnreadable. *Cancellation*: between two turns of the scan.
-    """
-    sources = await pool.disk(find_sources, plan)
-    figures = Figures()
-    notebook = Notebook(figures)
-    began = clock.monotonic()
-    for source in sources:
-        figures.begin(source.archive)
-        if source.image is not None:
-            figures.bytes_seen += source.image.size
-            source.image.close()
-            continue
-        scan = TreeScan(source.path, note=notebook.note, excludes=plan.excludes, all_file_systems=plan.all_file_systems)
-        try:
-            entries = iter(scan)
-            while await pool.disk(_count, entries, figures):
-                if progress is not None:
-                    progress(figures.progress(clock.monotonic() - began))
-        finally:
-            scan.close()
-    return BackupOutcome(
-        snapshot="",
-        status="WARNING" if notebook.warnings else "OK",
-        warnings=notebook.warnings,
-        entries=figures.entries,
-        files=figures.files,
-        bytes_seen=figures.bytes_seen,
-        seconds=clock.monotonic() - began,
-        lines=notebook.warning_lines(),
-    )
-
-
-def _count(entries: Iterator[Found], figures: Figures) -> bool:
-    """Count some entries; False when there are no more."""
-    for _ in range(limits.BACKUP_BATCH_ENTRIES):
-        found = next(entries, None)
-        if found is None:
-            return False
-        figures.entries += 1
-        figures.path = found.path
-        if found.kind is Kind.FILE:
-            figures.files += 1
-            figures.bytes_seen += found.stat.st_size
-    return True
 
 
 def find_sources(plan: BackupPlan) -> list[Source]:
@@ -197,7 +155,7 @@ class _Run:
             engine.clock,
             engine.figures,
             notebook,
-            private=plan.keys is not None,
+            private=plan.cipher is not None,
             progress=progress,
         )
         self._began = engine.clock.monotonic()
@@ -212,15 +170,26 @@ class _Run:
                 group=plan.group,
                 namespace=plan.namespace,
                 archives=[source.archive for source in sources],
-                key_fingerprint=self._fingerprint,
+                key_fingerprint="" if plan.sign_only else self._fingerprint,
+                signing_key=self._fingerprint if plan.sign_only else "",
                 client_version=plan.client,
             )
         )
         try:
+            self._check_previous(opened)
             return await self._session(opened, sources)
         except BaseException as error:
             await self._abort(error)
             raise
+
+    def _check_previous(self, opened: SessionOpened) -> None:
+        """What was encrypted until now is not sent in clear by accident. Raises RefusedError."""
+        if opened.previous_key and self._plan.cipher is None and not self._plan.in_clear:
+            raise RefusedError(
+                f"the newest snapshot of {self._plan.group} is encrypted with key {opened.previous_key}, "
+                "and this backup would not be",
+                hint="give the keyfile (--keyfile, IBS_KEYFILE), or --no-encryption if it shall be readable now",
+            )
 
     async def _session(self, opened: SessionOpened, sources: Sequence[Source]) -> BackupOutcome:
         archives: list[ManifestArchive] = []
@@ -355,8 +324,10 @@ class _Run:
         if not lines:
             return []
         content = "\n".join([*lines, ""]).encode()[: limits.CHUNK_PLAIN_BYTES_MAX]
-        if self._plan.keys is not None:
-            encoder = TimedEncoder(level=self._plan.level, keys=self._plan.keys, monotonic=self._engine.clock.monotonic)
+        if self._plan.cipher is not None:
+            encoder = TimedEncoder(
+                level=self._plan.level, keys=self._plan.cipher, monotonic=self._engine.clock.monotonic
+            )
             content = bytes(await self._engine.pool.cpu(encoder.encode, content, encoder.identify(content)))
         await self._engine.transport.put_blob(LOG_BLOB, content)
         return [ManifestBlob(name=LOG_BLOB, bytes=len(content), digest=digest(content).hex())]
@@ -377,7 +348,7 @@ class _Run:
             created=format_time(self._engine.clock.now()),
             client=plan.client,
             owner=plan.owner or opened.auth_id,
-            mode="encrypted" if plan.keys is not None else "plain",
+            mode="plain" if plan.keys is None else "signed" if plan.sign_only else "encrypted",
             key_fingerprint=self._fingerprint,
             archives=tuple(archives),
             blobs=tuple(blobs),
@@ -453,7 +424,7 @@ class _Run:
 
     def _safe(self, text: str) -> str:
         """A reason fit for the server's log; with a key it must not carry names from the source."""
-        return text if self._plan.keys is None else "the client gave up; see its own output"
+        return text if self._plan.cipher is None else "the client gave up; see its own output"
 
 
 def _lookup(ids: bytes) -> IdLookup:

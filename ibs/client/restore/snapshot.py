@@ -94,8 +94,8 @@ async def open_snapshot(
         raw = opened.manifest.encode()
         manifest = decode(raw)
         _check_name(asked, opened, manifest)
+        _check_keys(manifest, keys)  # first: a wrong key is called that, and nothing of the content was used yet
         signed_by = _check_signature(raw, opened, manifest, keys)
-        _check_keys(manifest, keys)
         manifest_digest = digest(raw).hex()
         warnings = [] if signed_by else ["the manifest is not signed; nothing proves that it is whole"]
         if asked.time is None and last_seen is not None:

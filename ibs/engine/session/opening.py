@@ -248,4 +248,5 @@ def _answer(
         resumed_chunks=len(resumed) // 32,
         heartbeat_seconds=limits.SESSION_HEARTBEAT_SECONDS,
         auth_id=facts.auth_id,
+        previous_key=newest.manifest.key_fingerprint if newest is not None and newest.encrypted else "",
     )

@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from ibs.client.backup.run import dry_run, find_sources, run_backup
+from ibs.client.backup.run import find_sources, run_backup
 from ibs.core import index, limits
 from ibs.core.blob import BlobDecoder
 from ibs.core.ids import Address
@@ -388,20 +388,6 @@ def test_opened_images_are_closed_when_a_later_source_is_wrong(tmp_path: Path) -
     with pytest.raises(SourceUnreadable):
         find_sources(plan(tmp_path, sources=sources))
     assert len(os.listdir("/proc/self/fd")) == before
-
-
-async def test_a_dry_run_counts_and_opens_no_file(tmp_path: Path) -> None:
-    many_files(tmp_path / "tree", seed=10, count=30)
-    (tmp_path / "disk").write_bytes(bytes(1000))
-    seen = []
-    sources = (("a.tree", str(tmp_path / "tree")), ("d.img", str(tmp_path / "disk")))
-    outcome = await dry_run(
-        plan(tmp_path, sources=sources, excludes=("none",)), pool=ThreadPool(), clock=LaterClock(), progress=seen.append
-    )
-    assert outcome.files == 30
-    assert outcome.bytes_seen == 1000 + sum(p.stat().st_size for p in (tmp_path / "tree").rglob("f*"))
-    assert (outcome.status, outcome.snapshot) == ("WARNING", "")
-    assert "none" in outcome.lines[0]
 
 
 async def test_an_unsound_previous_index_is_left_alone(tmp_path: Path) -> None:

@@ -30,7 +30,6 @@ from ibs.errors import (
     FormatError,
     NotFoundError,
     ServerUnreachable,
-    SignatureInvalid,
     UsageError,
 )
 from ibs.ports.pool import Pool
@@ -488,10 +487,9 @@ def test_killed_at_any_point_it_leaves_whole_files_and_a_mark(tmp_path: Path, ca
 
 async def test_an_encrypted_snapshot_without_its_key(tmp_path: Path) -> None:
     transport = small_tree(keys=KEYS).transport()
-    with pytest.raises(FingerprintMismatch):
-        await restore(transport, plan(tmp_path / "t"))
-    with pytest.raises(SignatureInvalid):
-        await restore(transport, plan(tmp_path / "t", keys=DataKeys.from_root(b"x" * 32)))
+    for keys in (None, DataKeys.from_root(b"x" * 32)):
+        with pytest.raises(FingerprintMismatch):
+            await restore(transport, plan(tmp_path / "t", keys=keys))
     assert not (tmp_path / "t").exists()
 
 

@@ -41,10 +41,20 @@ async def test_with_a_key_the_servers_signature_is_refused() -> None:
     assert transport.closed == ("FAILED", 0, "signature-invalid")
 
 
+async def test_another_key_than_the_wanted_one_is_called_that() -> None:
+    wanted, offered = (hex_fingerprint(keys.fingerprint) for keys in (KEYS, OTHER))
+    with pytest.raises(FingerprintMismatch, match=f"wants key {wanted}, offered was {offered}"):
+        await open_snapshot(transport_of(KEYS), STORE, SNAPSHOT, keys=OTHER)
+    with pytest.raises(FingerprintMismatch, match="offered was none"):
+        await open_snapshot(transport_of(KEYS), STORE, SNAPSHOT)
+
+
 async def test_with_a_key_a_foreign_signature_is_refused() -> None:
     transport = transport_of(KEYS)
+    foreign = sign(transport.manifest_text.encode(), OTHER.signing_seed, "client")
+    transport.replies |= {"signature": foreign.signature, "signer": foreign.signer}
     with pytest.raises(SignatureInvalid, match="another key"):
-        await open_snapshot(transport, STORE, SNAPSHOT, keys=OTHER)
+        await open_snapshot(transport, STORE, SNAPSHOT, keys=KEYS)
 
 
 async def test_a_signer_that_only_claims_to_be_us_is_refused() -> None:
