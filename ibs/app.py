@@ -43,11 +43,12 @@ from ibs.security.identities import Identities
 from ibs.security.private import write_private
 from ibs.security.roles import Roles
 from ibs.security.secrets import ServerSecrets, check_secrets, load_secrets
-from ibs.security.tls import Certificate, ensure_certificate, server_context
+from ibs.security.tls import Certificate, ensure_certificate
 from ibs.services import metrics_server, roster
 from ibs.services.api import Bound, ServeApi
 from ibs.services.audit import Audit
 from ibs.services.bundle import Support
+from ibs.services.certificates import Certificates
 from ibs.services.context import Endpoint, ServerContext, service_view
 from ibs.services.deliveries import Carrier, Deliveries
 from ibs.services.hosts import Hosts
@@ -282,9 +283,17 @@ async def _run_services(
 ) -> None:
     settings, pool = base.settings, base.pool
     supervisor = Supervisor(base.clock, observe=partial(_observe, base), before_last=base.datastores.close)
-    tls = await pool.disk(server_context, base.certificate, [frames.ALPN, _HTTP])
-    context = _compose(base, supervisor, stalls, background, tls)
+    certificates = await Certificates.begin(
+        base.certificate, settings, [frames.ALPN, _HTTP], pool=pool, clock=base.clock, publish=base.bus.publish
+    )
+    context = _compose(base, supervisor, stalls, background, certificates)
     server_file = settings.state_dir / SERVER_FILE
+
+    async def certificate_changed() -> None:
+        base.hosts.fingerprint = context.fingerprint
+        await pool.disk(_write_server_file, server_file, context)
+
+    certificates.changed.append(certificate_changed)
 
     def stop(reason: str) -> None:
         if not supervisor.stopping:
@@ -315,7 +324,7 @@ async def _close(base: _Base, background: trio.Nursery) -> None:
 
 
 def _compose(
-    base: _Base, supervisor: Supervisor, stalls: StallDetector, background: trio.Nursery, tls: Any
+    base: _Base, supervisor: Supervisor, stalls: StallDetector, background: trio.Nursery, certificates: Certificates
 ) -> ServerContext:
     """Seat the roles and make what the control plane gets of them."""
     endpoint, clock, datastores, tasks = Endpoint(), base.clock, base.datastores, base.tasks
@@ -330,11 +339,11 @@ def _compose(
     pruning = Pruning(datastores, tasks, spawn=spawn)
     deliveries = _deliveries(base)
     roles = roster.seat_roles(supervisor, _parts(base, serve_api, on_listening, pruning, deliveries))
-    metrics = _metrics(base, supervisor, stalls, roles.worker)
+    metrics = _metrics(base, supervisor, stalls, roles.worker, certificates)
     spawn(partial(_mirrors(base, supervisor).run, base.settings.state_dir))
     spawn(partial(base.audit.watch, base.bus.subscribe("audit")))
     sla = _sla(base, roles)
-    for work in (metrics.run, base.hosts.watch, base.audit.keep_counting, sla.run):
+    for work in (metrics.run, base.hosts.watch, base.audit.keep_counting, certificates.watch, sla.run):
         spawn(work)
     context = ServerContext(
         settings=base.settings,
@@ -342,8 +351,7 @@ def _compose(
         pool=base.pool,
         bus=base.bus,
         started=clock.now(),
-        tls=tls,
-        fingerprint=base.certificate.fingerprint,
+        certificates=certificates,
         endpoint=endpoint,
         api_stopping=trio.Event(),
         access=base.access,
@@ -414,11 +422,13 @@ def _parts(
     )
 
 
-def _metrics(base: _Base, supervisor: Supervisor, stalls: StallDetector, worker: Handle) -> Metrics:
+def _metrics(
+    base: _Base, supervisor: Supervisor, stalls: StallDetector, worker: Handle, certificates: Certificates
+) -> Metrics:
     sources = Sources(
         node=base.settings.node,
         started=base.clock.now(),
-        certificate_expires=base.certificate.expires,
+        certificate_expires=lambda: certificates.certificate.expires,
         clock=base.clock,
         pool=base.pool,
         bus=base.bus,

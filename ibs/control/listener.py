@@ -43,13 +43,14 @@ class Address:
 class Listener:
     """Serves an ASGI app and other planes on one TLS port until cancelled or told to stop.
 
-    `on_refused` is told why connections were refused, at most every ten seconds, with their number.
+    `context` is asked for each connection, so that a new certificate is served without ending what runs. `on_refused`
+    is told why connections were refused, at most every ten seconds, with their number.
     """
 
     def __init__(
         self,
         app: Callable[..., Awaitable[None]],
-        context: ssl.SSLContext,
+        context: Callable[[], ssl.SSLContext],
         *,
         planes: Mapping[str, PlaneHandler] | None = None,
         on_refused: Callable[[str], None] = lambda _reason: None,
@@ -141,7 +142,7 @@ class Listener:
             self._refused, self._report_at = 0, now + _REFUSED_REPORT_SECONDS
 
     async def _connection(self, stream: trio.SocketStream, address: str, worker: WorkerContext) -> None:
-        secure = TlsStream(stream, self._tls, server_side=True)
+        secure = TlsStream(stream, self._tls(), server_side=True)
         probation = trio.CancelScope(deadline=trio.current_time() + limits.UNAUTHENTICATED_SECONDS_MAX)
         peer = Peer(secure, address, probation=probation, on_admitted=lambda: self._known(address))
         try:

@@ -31,7 +31,7 @@ async def serve(context: ServerContext, *, task_status: trio.TaskStatus[Address]
     wanted = Address(endpoint.host or settings.listen_host, endpoint.port or settings.listen_port)
     listener = Listener(
         create_app(context, ALL),
-        context.tls,
+        lambda: context.tls,
         planes={frames.ALPN: partial(serve_plane, context)},
         on_refused=lambda reason: _log.warning("connection refused", reason=reason),
     )

@@ -9,3 +9,6 @@ LOCK_SECONDS_MAX = 31 * 366 * 86_400
 """Nobody can shorten a lock, so a slip of the pen must not make one for centuries."""
 LOCKED_SNAPSHOTS_MAX = 5000
 LOCKED_NAMESPACES_MAX = 500
+CERTIFICATE_LOOK_SECONDS = 3600.0
+CERTIFICATE_WARN_DAYS = (30, 7, 1, 0)
+CERTIFICATE_URGENT_DAYS = 7

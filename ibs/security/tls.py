@@ -1,5 +1,7 @@
 """The server's certificate: self-signed, made at the first start, valid for ten years, pinned by its fingerprint.
 
+Or another that an administrator gave; either is replaced only on request, and the one before it is kept beside it.
+
 Used by `app` and tests. Key and certificate are one file, `STATE/tls.pem` (0600), so that a crash cannot leave one
 without the other. Clients pin the SHA-256 of the certificate's DER, so its names matter to browsers only. TLS 1.3 only,
 without session tickets: nothing here resumes, and a ticket that a client never reads can break a half-closed stream.
@@ -19,15 +21,17 @@ from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ibs.core.ids import hex_fingerprint
-from ibs.errors import FailedError
+from ibs.core.names import format_time
+from ibs.errors import FailedError, UsageError
 from ibs.security.private import read_private, write_private
 
 FILE: Final = "tls.pem"
 VALID_DAYS: Final = 3653
+RSA_BITS_MIN: Final = 2048
 _HOST: Final = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})*", re.ASCII)
 
 
@@ -38,6 +42,14 @@ class Certificate:
     path: Path
     fingerprint: str
     expires: datetime
+    subject: str = ""
+    issuer: str = ""
+    names: tuple[str, ...] = ()
+
+    @property
+    def self_signed(self) -> bool:
+        """Whether nobody else vouches for it."""
+        return self.subject == self.issuer
 
 
 def certificate_fingerprint(der: bytes) -> str:
@@ -64,8 +76,74 @@ def ensure_certificate(
         serialization.load_pem_private_key(content, None)
     except (ValueError, TypeError) as error:
         raise _damaged(path) from error
+    return _described(path, certificate)
+
+
+def install(state: Path, content: bytes, now: datetime) -> Certificate:
+    """Put certificate and key (PEM, leaf first, then those between it and its authority) in the place of the old ones.
+
+    The old file stays as `tls.pem.previous`. Blocks. *Durability*: durable when it returns. Raises UsageError for what
+    no server can use; nothing is changed then.
+    """
+    certificate = _checked(content, now)
+    path, new = state / FILE, state / f"{FILE}.new"
+    write_private(new, content)
+    try:
+        server_context(_described(new, certificate), [])
+    except FailedError as error:
+        new.unlink(missing_ok=True)
+        raise UsageError("the certificate cannot be used by a server", hint=str(error.__cause__)[:200]) from error
+    previous = read_private(path)
+    if previous is not None:
+        write_private(state / f"{FILE}.previous", previous)
+    write_private(path, content)
+    new.unlink(missing_ok=True)
+    return _described(path, certificate)
+
+
+def make(node: str, names: Iterable[str], now: datetime) -> bytes:
+    """A new self-signed certificate with its key, as PEM."""
+    return _make(node, names, now)
+
+
+def _checked(content: bytes, now: datetime) -> x509.Certificate:
+    try:
+        certificate = x509.load_pem_x509_certificates(content)[0]
+    except (ValueError, IndexError) as error:
+        hint = "give certificate and key in PEM, the server's own certificate first"
+        raise UsageError("there is no certificate in it", hint=hint) from error
+    try:
+        key = serialization.load_pem_private_key(content, None)
+    except TypeError as error:
+        raise UsageError("the key is encrypted", hint="give it without a passphrase: openssl pkey -in KEY") from error
+    except ValueError as error:
+        raise UsageError("there is no private key in it", hint="give certificate and key in one PEM file") from error
+    if key.public_key() != certificate.public_key():
+        raise UsageError("the key is not that of the certificate", hint="the server's own certificate comes first")
+    if certificate.not_valid_after_utc <= now:
+        raise UsageError(f"the certificate expired at {format_time(certificate.not_valid_after_utc)}")
+    if certificate.not_valid_before_utc > now:
+        raise UsageError(f"the certificate is not valid before {format_time(certificate.not_valid_before_utc)}")
+    if isinstance(key, rsa.RSAPrivateKey) and key.key_size < RSA_BITS_MIN:
+        raise UsageError(f"its RSA key has {key.key_size} bits", hint=f"use {RSA_BITS_MIN} or more, or P-256")
+    return certificate
+
+
+def _described(path: Path, certificate: x509.Certificate) -> Certificate:
     der = certificate.public_bytes(serialization.Encoding.DER)
-    return Certificate(path, certificate_fingerprint(der), certificate.not_valid_after_utc)
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names = tuple(str(name.value) for name in found)
+    except (x509.ExtensionNotFound, ValueError):
+        names = ()
+    return Certificate(
+        path,
+        certificate_fingerprint(der),
+        certificate.not_valid_after_utc,
+        certificate.subject.rfc4514_string(),
+        certificate.issuer.rfc4514_string(),
+        names,
+    )
 
 
 def server_context(certificate: Certificate, alpn: Sequence[str]) -> ssl.SSLContext:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
@@ -28,6 +28,7 @@ from ibs.runtime.supervisor import ServiceState, Supervisor, by_role
 from ibs.services import outlook
 from ibs.services.audit import Audit
 from ibs.services.bundle import Support
+from ibs.services.certificates import Certificates
 from ibs.services.collecting import StartGc, UndoGc, gc_status, steer_gc
 from ibs.services.gc import Cleanup
 from ibs.services.hosts import Hosts
@@ -124,15 +125,14 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class ServerContext:
-    """The running server. `fingerprint` is that of its certificate; `api_stopping` is set when the API shall end."""
+    """The running server. `api_stopping` is set when the API shall end."""
 
     settings: Settings
     clock: Clock
     pool: Pool
     bus: Bus[Event]
     started: datetime
-    tls: ssl.SSLContext = field(repr=False)
-    fingerprint: str
+    certificates: Certificates
     endpoint: Endpoint
     api_stopping: trio.Event
     access: AccessChecker
@@ -164,6 +164,16 @@ class ServerContext:
     sla: SlaWatch
     notifications: Notifications
     keys: Keys
+
+    @property
+    def tls(self) -> ssl.SSLContext:
+        """What new connections are served with."""
+        return self.certificates.context
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the certificate that is served."""
+        return self.certificates.certificate.fingerprint
 
     def status(self) -> ServerStatus:
         """The server and its roles as they are now."""

@@ -88,7 +88,7 @@ class Hosts:
         self._book = book
         self._settings = settings
         self._clock = clock
-        self._fingerprint = fingerprint
+        self.fingerprint = fingerprint
         self._publish = publish
         self._started = clock.now()
         self._links: dict[str, Link] = {}
@@ -125,7 +125,7 @@ class Hosts:
             name=made.record.name,
             token=made.token,
             expires=moment(made.record.invite_expires_ns),
-            fingerprint=self._fingerprint,
+            fingerprint=self.fingerprint,
             node=self._settings.node,
             port=port,
         )

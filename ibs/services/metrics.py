@@ -44,7 +44,7 @@ class Sources:
 
     node: str
     started: datetime
-    certificate_expires: datetime
+    certificate_expires: Callable[[], datetime]
     clock: Clock
     pool: Pool
     bus: Bus[Event]
@@ -87,7 +87,7 @@ class Metrics:
                 await self._looked.wait()
         sources = self._sources
         found: list[Metric] = [
-            *metrics_server.about(sources.node, sources.started, sources.certificate_expires),
+            *metrics_server.about(sources.node, sources.started, sources.certificate_expires()),
             *metrics_server.services(sources.supervisor.states()),
             *metrics_server.loop(sources.stalls.statistics),
             *metrics_server.bus(sources.bus.subscriptions),

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import msgspec
+
+from ibs.core import limits
 from ibs.wire.common import Wire
 
 
@@ -68,3 +73,21 @@ class Explained(Wire, frozen=True, kw_only=True):
     rights: list[ExplainedRight]
     groups: list[str] = []
     kept_out: str = ""
+
+
+class CertificateView(Wire, frozen=True, kw_only=True):
+    """What the server shows those who connect. `fingerprint` is what clients pin."""
+
+    fingerprint: str
+    expires: str
+    days_left: int
+    subject: str
+    issuer: str
+    self_signed: bool
+    names: list[str]
+
+
+class CertificateReplace(Wire, frozen=True, kw_only=True):
+    """`pem`: the server's certificate, those between it and its authority, and its key without a passphrase."""
+
+    pem: Annotated[str, msgspec.Meta(max_length=limits.PRIVATE_FILE_BYTES_MAX)]

@@ -27,7 +27,7 @@ from ibs.errors import NotAuthenticated, NotFoundError, RefusedError, SessionLos
 from ibs.security import tls
 from ibs.security.access import Principal
 from ibs.services.context import Endpoint
-from ibs.wire.access import Explained, RoleView, UserGroupView
+from ibs.wire.access import CertificateView, Explained, RoleView, UserGroupView
 from ibs.wire.audit import AuditCheck, AuditView
 from ibs.wire.common import Wire
 from ibs.wire.datastore import (
@@ -274,6 +274,13 @@ def _only_agent(auth_id: str) -> None:
         raise RefusedError(f"refused: {auth_id} is not the agent of a host")
 
 
+class FakeCertificates(Recorder):
+    """The server's certificate."""
+
+    def show(self) -> CertificateView:
+        return sample(CertificateView)
+
+
 class FakeRoles(Recorder):
     """Roles and groups; explains anything."""
 
@@ -377,6 +384,8 @@ class FakeContext:
         made = {"all": [sample(RoleView)], "create": sample(RoleView), "update": sample(RoleView), "remove": None}
         made |= {"groups": [sample(UserGroupView)], "create_group": sample(UserGroupView), "remove_group": None}
         made |= {"update_group": sample(UserGroupView)}
+        shown = sample(CertificateView)
+        self.certificates = FakeCertificates(self.asked, {"renew": shown, "replace": shown})
         self.roles = FakeRoles(self.asked, made)
         hosts = {"invite": sample(HostInvited), "update": sample(HostView), "remove": None}
         self.hosts = FakeHosts(self.asked, hosts | {"join": sample(AgentJoined)})
@@ -499,7 +508,7 @@ async def serving(
 ) -> AsyncIterator[Served]:
     """A listener for the length of the block; cut off at its end if it has not stopped."""
     stop, ended = trio.Event(), trio.Event()
-    listener = Listener(app, certificates.server, **options)
+    listener = Listener(app, lambda: certificates.server, **options)
 
     async def run(task_status: trio.TaskStatus[Address]) -> None:
         await listener.serve(Address("127.0.0.1", 0), stop=stop, grace_seconds=grace_seconds, task_status=task_status)

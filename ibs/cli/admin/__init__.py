@@ -10,6 +10,7 @@ from ibs.cli.admin import (
     access,
     audit,
     backup,
+    certificate,
     clock,
     datastore,
     gc,
@@ -90,6 +91,7 @@ root.add_typer(preview.root)
 root.add_typer(access.users)
 root.add_typer(access.tokens)
 root.add_typer(access.acl)
+root.add_typer(certificate.root)
 root.add_typer(role.roles)
 root.add_typer(role.usergroups)
 root.add_typer(role.root)

@@ -7,6 +7,7 @@ from itertools import chain
 from ibs.control.routes import (
     access,
     audit,
+    certificate,
     datastores,
     gc,
     hosts,
@@ -29,5 +30,6 @@ from ibs.control.routes import (
 
 _STORES = (datastores, lifecycle, locks, gc, schedules, sessions, readers)
 _PEOPLE = (access, roles, keys)
-_NOUNS = (system, services, metrics, *_STORES, tasks, jobs, hosts, *_PEOPLE, audit, support, sla, notifications)
+_SERVER = (system, certificate, services, metrics)
+_NOUNS = (*_SERVER, *_STORES, tasks, jobs, hosts, *_PEOPLE, audit, support, sla, notifications)
 ALL = tuple(chain.from_iterable(noun.routes for noun in _NOUNS))

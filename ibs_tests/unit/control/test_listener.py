@@ -274,7 +274,7 @@ async def test_running_out_of_descriptors_is_told_and_passes(
 
 async def test_a_flood_of_refusals_is_few_lines(autojump_clock: trio.testing.MockClock) -> None:
     refused: list[str] = []
-    listener = module.Listener(App(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), on_refused=refused.append)
+    listener = module.Listener(App(), lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), on_refused=refused.append)
     for _ in range(60):
         listener._refuse("full")
         await trio.sleep(0.25)
@@ -293,7 +293,7 @@ async def test_tls_below_1_3_is_refused(certificates: Certificates) -> None:
 
 async def test_a_port_in_use_is_an_os_error(certificates: Certificates) -> None:
     async with serving(App(), certificates) as served:
-        second = module.Listener(App(), certificates.server)
+        second = module.Listener(App(), lambda: certificates.server)
         with pytest.raises(OSError, match="in use"):
             await second.serve(module.Address("127.0.0.1", served.port), stop=trio.Event())
 

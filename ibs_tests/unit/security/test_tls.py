@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import NameOID
 
-from ibs.errors import FailedError
+from ibs.errors import FailedError, UsageError
 from ibs.security import tls
 
 NOW = datetime(2026, 11, 22, 19, tzinfo=UTC)
@@ -75,3 +77,47 @@ def test_the_server_speaks_tls_1_3_only_and_without_tickets(tmp_path: Path) -> N
     context = tls.server_context(tls.ensure_certificate(tmp_path, "web01"), ["ibs-data/1", "http/1.1"])
     assert context.minimum_version is ssl.TLSVersion.TLSv1_3
     assert context.num_tickets == 0
+
+
+def key_pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, passphrase: bytes = b"") -> bytes:
+    how = serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption()
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, how)
+
+
+def test_another_certificate_takes_its_place_and_the_old_one_is_kept(tmp_path: Path) -> None:
+    before = tls.ensure_certificate(tmp_path, "web01", now=NOW)
+    old = before.path.read_bytes()
+    made = tls.install(tmp_path, tls.make("web01", ["web01", "x.example"], NOW), NOW)
+    assert made.fingerprint != before.fingerprint
+    assert "x.example" in made.names
+    assert made.self_signed
+    assert tls.ensure_certificate(tmp_path, "web01") == made
+    assert (tmp_path / "tls.pem.previous").read_bytes() == old
+    assert {stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()} == {0o600}
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["tls.pem", "tls.pem.previous"]
+
+
+def test_what_no_server_can_use_changes_nothing(tmp_path: Path) -> None:
+    before = tls.ensure_certificate(tmp_path, "web01", now=NOW)
+    good = tls.make("web01", [], NOW)
+    certificate, _, _ = good.partition(b"-----BEGIN PRIVATE")
+    weak = rsa.generate_private_key(65537, 1024)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "weak")])
+    small = (
+        x509.CertificateBuilder(name, name, weak.public_key(), 1, NOW, NOW + timedelta(days=9))
+        .sign(weak, hashes.SHA256())
+        .public_bytes(serialization.Encoding.PEM)
+    )
+    for content, when, why in (
+        (b"nothing", NOW, "no certificate"),
+        (certificate, NOW, "no private key"),
+        (certificate + key_pem(ec.generate_private_key(ec.SECP256R1())), NOW, "not that of the certificate"),
+        (certificate + key_pem(ec.generate_private_key(ec.SECP256R1()), b"pass"), NOW, "is encrypted"),
+        (good, NOW + timedelta(days=4000), "expired at"),
+        (good, NOW - timedelta(days=4000), "not valid before"),
+        (small + key_pem(weak), NOW + timedelta(days=1), "1024 bits"),
+    ):
+        with pytest.raises(UsageError, match=why):
+            tls.install(tmp_path, content, when)
+    assert tls.ensure_certificate(tmp_path, "web01") == before
+    assert [file.name for file in tmp_path.iterdir()] == ["tls.pem"]

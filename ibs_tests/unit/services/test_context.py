@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ssl
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,13 +30,13 @@ def context_of(house: House) -> ServerContext:
         pool=house.pool,
         bus=house.bus,
         started=house.clock.now(),
-        tls=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER),
-        fingerprint="aa:bb",
+        certificates=SimpleNamespace(context=None, certificate=SimpleNamespace(fingerprint="aa:bb")),  # type: ignore[arg-type]
         endpoint=Endpoint("::1", 8007),
         api_stopping=trio.Event(),
         access=nobody,
         identities=nobody,
         roles=nobody,
+        keys=nobody,
         datastores=house.datastores,
         sessions=nobody,
         readers=nobody,
