@@ -49,6 +49,8 @@ class BinEntry:
     by: str
     why: str
     plain_bytes: int = 0
+    key: str = ""
+    """Fingerprint of the key that alone can read it; "" when none is needed."""
 
     @property
     def due(self) -> int | None:
@@ -151,21 +153,22 @@ class Bin:
 
     def _entry(self, entry: str) -> BinEntry:
         """Raises NotFoundError. What is damaged is shown as far as it can be read."""
-        snapshot, owner, plain = SnapshotName.parse("host/unreadable"), "", 0
+        snapshot, owner, plain, key = SnapshotName.parse("host/unreadable"), "", 0, ""
         try:
             stated = manifest.decode(self._files.read(entry, MANIFEST_FILE))
             snapshot, owner = SnapshotName.parse(stated.snapshot), stated.owner
             plain = sum(archive.plain_bytes for archive in stated.archives)
+            key = stated.key_fingerprint if stated.mode == "encrypted" else ""
         except FormatError:
             pass
         try:
             record = _decode(self._files.read(entry, BIN_RECORD, limit=limits.STATE_BYTES_MAX))
         except (NotFoundError, FormatError):
             self._files.read(entry, MANIFEST_FILE)  # raises NotFoundError when it is the entry that is gone
-            return BinEntry(entry, snapshot, owner, None, "", "", "its record is lost", plain)
+            return BinEntry(entry, snapshot, owner, None, "", "", "its record is lost", plain, key)
         snapshot = SnapshotName.parse(record.snapshot)
         return BinEntry(
-            entry, snapshot, record.owner or owner, record.forgotten, record.time, record.by, record.why, plain
+            entry, snapshot, record.owner or owner, record.forgotten, record.time, record.by, record.why, plain, key
         )
 
     def _put(self, name: SnapshotName, by: str, why: str) -> BinEntry:

@@ -203,14 +203,21 @@ async def _needed_by(fingerprint: str, datastores: Datastores) -> list[KeySnapsh
         try:
             store = await datastores.get(view.name)
             names = await store.snapshots.needing_key(fingerprint)
+            binned = [entry.snapshot for entry in await store.bin.entries() if entry.key == fingerprint]
         except IbsError as error:
             found.append(KeySnapshots(datastore=view.name, offline=error.message))
             continue
-        if names:
-            listed = [str(name) for name in names[: limits_keys.KEY_SNAPSHOTS_LISTED]]
+        if names or binned:  # what is in the bin may come back, and would be lost without the key
+            told = [str(name) for name in names] + [f"{name} (in the bin)" for name in binned]
             groups, size = await store.snapshots.rekeying(names)
             found.append(
-                KeySnapshots(datastore=view.name, count=len(names), snapshots=listed, groups=groups, newest_bytes=size)
+                KeySnapshots(
+                    datastore=view.name,
+                    count=len(told),
+                    snapshots=told[: limits_keys.KEY_SNAPSHOTS_LISTED],
+                    groups=groups,
+                    newest_bytes=size,
+                )
             )
     return found
 

@@ -78,7 +78,7 @@ def test_unregistered_registered_and_nothing_readable_arrives(host: Host) -> Non
     subprocess.run(["diff", "-r", "--no-dereference", str(host.tree), str(back)], check=True)
     listed = host.server.client("main", "snapshot", "files", "host/web01", "t.tree", "-r", "--keyfile", host.key).out
     assert f"{NAME}-4" in listed
-    assert "1 snapshots of datastore main" in host.server.admin("key", "show", fingerprint).out
+    assert "1 snapshot of datastore main" in host.server.admin("key", "show", fingerprint).out
     again = back_up(host, "--keyfile", host.key)
     assert "unchanged and not read" in again
 

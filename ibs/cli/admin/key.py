@@ -247,8 +247,8 @@ def _cost(needed: KeySnapshots) -> str:
         return f"datastore {needed.datastore} could not be asked what this costs: {needed.offline}"
     size = format_bytes(needed.newest_bytes)
     return (
-        f"datastore {needed.datastore}: the first backup of {needed.groups} groups with the new key reads and sends "
-        f"everything, {size} before compression, and needs room for it beside the old"
+        f"datastore {needed.datastore}: the first backup of {needed.groups} group{'s' * (needed.groups != 1)} with the "
+        f"new key reads and sends everything, {size} before compression, and needs room for it beside the old"
     )
 
 
@@ -266,7 +266,8 @@ def _print(key: KeyView, output: Output) -> None:
         if each.offline:
             say(f"datastore {each.datastore} could not be asked: {each.offline}", output)
             continue
-        say(f"{each.count} snapshots of datastore {each.datastore} can be read with this key only:", output)
+        many = "snapshot" if each.count == 1 else "snapshots"
+        say(f"{each.count} {many} of datastore {each.datastore} can be read with this key only:", output)
         for name in each.snapshots[:_SHOWN]:
             say(f"  {name}", output)
         if each.count > _SHOWN:

@@ -8,6 +8,7 @@ import pytest
 from ibs.core import publickey
 from ibs.core.ids import hex_fingerprint
 from ibs.core.keys import DataKeys
+from ibs.core.names import SnapshotName
 from ibs.errors import ConflictError, NotFoundError, SignatureInvalid, UsageError
 from ibs.services.keys import Keys
 from ibs.wire.keys import KeyPolicy, KeyRegister
@@ -105,6 +106,9 @@ async def test_a_key_that_snapshots_need_is_retired_only_on_purpose(house: House
 
     (needed,) = (await keys.show(OLD_NAME, house.datastores)).needed_by
     assert (needed.count, needed.groups, needed.newest_bytes) == (2, 1, sum(map(len, CONTENT["etc.tree"])))
+    await store.bin.put(SnapshotName.parse(first), "b@ibs")
+    (needed,) = (await keys.show(OLD_NAME, house.datastores)).needed_by
+    assert needed.snapshots == [second, f"{first} (in the bin)"]  # it may come back, and is lost without the key
     assert (await keys.retire("b@ibs", OLD_NAME, house.datastores, force=True)).state == "retired"
     assert await keys.find("s1", "", OLD_NAME) is None
 
