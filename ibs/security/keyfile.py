@@ -150,6 +150,8 @@ def decode(data: bytes) -> Keyfile:
         raise FormatError(f"this is {file.type!r}, not {TYPE!r}", hint="give the file that `key create` wrote")
     if file.format != FORMAT:
         raise FormatError(f"keyfile format {file.format} is not known", hint="a newer release wrote it: upgrade")
+    if not all(line.isprintable() for line in (file.fingerprint, file.comment, file.created)):
+        raise FormatError("the keyfile is damaged: a field is no printable line", hint="take another copy of it")
     return file
 
 
@@ -172,7 +174,7 @@ def write(path: Path, file: Keyfile, *, replace: bool = False) -> None:
             if replace:
                 temporary.replace(path)
             else:
-                os.link(temporary, path, follow_symlinks=False)
+                _link(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -180,10 +182,16 @@ def write(path: Path, file: Keyfile, *, replace: bool = False) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
-    except FileExistsError as error:
-        raise _exists(path) from error
     except OSError as error:
         raise UsageError(f"cannot write keyfile {path}: {error.strerror}", hint="check the folder") from error
+
+
+def _link(temporary: Path, path: Path) -> None:
+    """Give it its name if nothing has it. Raises ConflictError, OSError."""
+    try:
+        os.link(temporary, path, follow_symlinks=False)
+    except FileExistsError as error:
+        raise _exists(path) from error
 
 
 def check_free(path: Path) -> None:

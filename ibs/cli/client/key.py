@@ -8,7 +8,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-import platformdirs
 import typer
 
 from ibs.cli.client import keyring
@@ -19,7 +18,6 @@ from ibs.core.ids import hex_fingerprint, short_fingerprint
 from ibs.core.keys import ROOT_BYTES, DataKeys
 from ibs.core.names import format_time
 from ibs.errors import UsageError
-from ibs.runtime import settings
 from ibs.security import keyfile as files
 from ibs.security.keyfile import LoadedKey
 
@@ -112,7 +110,7 @@ def import_(
 def _path(given: str) -> Path:
     if given == keyring.NO_KEY:
         raise UsageError("no keyfile was given", hint="name one")
-    return Path(given) if given else Path(platformdirs.user_config_dir(settings.APP)) / "key.json"
+    return Path(given) if given else keyring.default_path()
 
 
 def _parse(text: str) -> bytes:

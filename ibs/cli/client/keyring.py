@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
+import platformdirs
 import typer
 
 from ibs.cli.common import ask_secret
 from ibs.client.keys import VARIABLE, Ask, load_key, stated_passphrase
 from ibs.client.keys import passphrase as _passphrase
 from ibs.errors import UsageError
+from ibs.runtime import settings
 
 if TYPE_CHECKING:
     from ibs.core.keys import DataKeys
@@ -19,15 +22,27 @@ if TYPE_CHECKING:
 NO_KEY: Final = "none"
 KeyfileOption = Annotated[
     str | None,
-    typer.Option("--keyfile", envvar="IBS_KEYFILE", help="The data key's file; `none` for no key at all."),
+    typer.Option(
+        "--keyfile",
+        envvar="IBS_KEYFILE",
+        help="The data key's file; else the user's own one if there is one; `none` for no key at all.",
+    ),
 ]
 
 
 def load(keyfile: str | None) -> LoadedKey | None:
     """The key meant; None without one. Raises what `client.keys.load_key` raises."""
-    if not keyfile or keyfile == NO_KEY:
+    if keyfile == NO_KEY:
         return None
-    return load_key(Path(keyfile), ask_secret)
+    path = Path(keyfile) if keyfile else default_path()
+    if not keyfile and not os.path.lexists(path):
+        return None
+    return load_key(path, ask_secret)
+
+
+def default_path() -> Path:
+    """Where `key create` puts a key that gets no other place, and where every command looks for one."""
+    return Path(platformdirs.user_config_dir(settings.APP)) / "key.json"
 
 
 def reading_keys(keyfile: str | None) -> DataKeys | None:

@@ -127,7 +127,7 @@ def _check_signature(raw: bytes, opened: ReaderOpened, manifest: Manifest, keys:
         whose = "the server" if manifest.mode == "plain" else "another key"
         raise SignatureInvalid(
             f"the manifest of {manifest.snapshot} is signed by {whose}, not by the key in use",
-            hint="a client with a key trusts its own signature only; leave the keyfile out to trust the server's",
+            hint="a client with a key trusts its own signature only; give --keyfile none to trust the server's",
         )
     try:
         verify(raw, signature, signer=own)

@@ -92,6 +92,12 @@ def test_a_file_cannot_ask_for_endless_work(change: dict[str, Any]) -> None:
         keyfile.decode(msgspec.json.encode(raw))
 
 
+@pytest.mark.parametrize("name", ["comment", "created", "fingerprint"])
+def test_lines_are_lines(name: str) -> None:
+    with pytest.raises(FormatError, match="no printable line"):
+        keyfile.decode(keyfile.encode(msgspec.structs.replace(sealed(), **{name: "a\nb"})))
+
+
 def test_a_newer_format_is_refused() -> None:
     with pytest.raises(FormatError, match="format 2"):
         keyfile.decode(keyfile.encode(msgspec.structs.replace(sealed(), format=2)))
@@ -99,8 +105,11 @@ def test_a_newer_format_is_refused() -> None:
 
 def test_it_is_private_from_its_first_moment_and_never_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "new" / "web01.key"
-    os.umask(0)
-    keyfile.write(path, sealed())
+    before = os.umask(0)
+    try:
+        keyfile.write(path, sealed())
+    finally:
+        os.umask(before)
     assert path.stat().st_mode & 0o777 == 0o600
     first = path.read_bytes()
     with pytest.raises(ConflictError, match="exists already"):
