@@ -13,10 +13,8 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import msgspec
 import trio
 
 from ibs import log
@@ -40,7 +38,7 @@ from ibs.runtime.supervisor import ServiceState, State, Supervisor, by_role
 from ibs.security.access import AccessChecker
 from ibs.security.bootstrap import ensure_root
 from ibs.security.identities import Identities
-from ibs.security.private import write_private
+from ibs.security.logins import Logins
 from ibs.security.roles import Roles
 from ibs.security.secrets import ServerSecrets, check_secrets, load_secrets
 from ibs.security.tls import Certificate, ensure_certificate
@@ -62,12 +60,12 @@ from ibs.services.pruning import Pruning
 from ibs.services.sessions import Readers, Sessions
 from ibs.services.sla import SlaWatch
 from ibs.services.upkeep import Upkeep
+from ibs.services.whereabouts import write_whereabouts
 from ibs.version import PRODUCT, VERSION
 from ibs.wire import frames
 
 SERVER_FILE = "server.json"
 _HTTP = "http/1.1"
-_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, not bound to
 _log = log.get_logger("api")
 
 
@@ -291,7 +289,7 @@ async def _run_services(
 
     async def certificate_changed() -> None:
         base.hosts.fingerprint = context.fingerprint
-        await pool.disk(_write_server_file, server_file, context)
+        await pool.disk(write_whereabouts, server_file, context)
 
     certificates.changed.append(certificate_changed)
 
@@ -304,7 +302,7 @@ async def _run_services(
     try:
         async with trio.open_nursery() as nursery:  # noqa: TID251 - the supervisor runs in it until the stop is over
             await nursery.start(supervisor.run)
-            await pool.disk(_write_server_file, server_file, context)
+            await pool.disk(write_whereabouts, server_file, context)
             _tell(base, "server.started", f"{PRODUCT} {VERSION} listens on {context.endpoint}")
             task_status.started(Running(str(context.endpoint), context.fingerprint, context, stop))
     finally:
@@ -357,6 +355,7 @@ def _compose(
         access=base.access,
         identities=base.identities,
         roles=Roles(base.catalog.access, base.access, base.identities),
+        logins=_logins(base),
         datastores=datastores,
         sessions=Sessions(datastores, tasks, admit=admit, spawn=spawn, note_commit=roles.known.note_commit),
         readers=Readers(datastores, tasks, admit=admit, spawn=spawn),
@@ -385,6 +384,11 @@ def _compose(
         keys=base.keys,
     )
     return context
+
+
+def _logins(base: _Base) -> Logins:
+    parts: dict[str, Any] = {"clock": base.clock, "bus": base.bus, "pool": base.pool}
+    return Logins(base.catalog.access, base.access, base.identities, base.secrets, **parts)
 
 
 def _sla(base: _Base, roles: roster.Roster) -> SlaWatch:
@@ -482,15 +486,3 @@ def _report_stall(stall: Stall, unreported: int) -> None:
 def _remove_instrument(stalls: StallDetector) -> None:
     with suppress(KeyError):  # trio removes one that failed by itself
         trio.lowlevel.remove_instrument(stalls)
-
-
-def _write_server_file(path: Path, context: ServerContext) -> None:
-    """Where the server is, for programs on this machine; complete or not there."""
-    endpoint = context.endpoint
-    facts = {
-        "address": str(Endpoint(_WILDCARDS.get(endpoint.host, endpoint.host), endpoint.port)),
-        "fingerprint": context.fingerprint,
-        "pid": context.pid,
-        "version": VERSION,
-    }
-    write_private(path, msgspec.json.format(msgspec.json.encode(facts)) + b"\n")

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from ibs.catalog.database import Database
 from ibs.core import limits, limits_access
 from ibs.errors import ConflictError, NotFoundError
-from ibs.ports.access import AclRecord, GroupRecord, RoleRecord, TokenRecord, UserRecord
+from ibs.ports.access import AclRecord, GroupRecord, LoginRecord, RoleRecord, TokenRecord, UserRecord
 
 
 class AccessTable:
@@ -228,6 +228,30 @@ class AccessTable:
         def work(connection: sqlite3.Connection) -> None:
             connection.execute("DELETE FROM acl WHERE auth_id = ?", (holder,))
             _one(connection.execute("DELETE FROM user_groups WHERE name = ?", (name,)), f"group of users {name}")
+
+        await self._database.write(work)
+
+    async def login(self, auth_id: str) -> LoginRecord | None:
+        """None when the user has none, or does not exist."""
+
+        def work(connection: sqlite3.Connection) -> LoginRecord | None:
+            query = "SELECT auth_id, password, totp, totp_step, recovery FROM logins WHERE auth_id = ?"
+            row = connection.execute(query, (auth_id,)).fetchone()
+            return None if row is None else LoginRecord(row[0], row[1], bytes(row[2]), row[3], row[4])
+
+        return await self._database.read(work)
+
+    async def set_login(self, record: LoginRecord) -> None:
+        """Add or replace. Raises NotFoundError without the user."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            if not _present(connection, "users", record.auth_id):
+                raise _not_found(f"user {record.auth_id}")
+            connection.execute(
+                """INSERT OR REPLACE INTO logins (auth_id, password, totp, totp_step, recovery)
+                VALUES (:auth_id, :password, :totp, :totp_step, :recovery)""",
+                asdict(record),
+            )
 
         await self._database.write(work)
 

@@ -248,6 +248,19 @@ CREATE TABLE user_group_members (
 ) STRICT, WITHOUT ROWID;
 """,
     ),
+    Migration(
+        7,
+        "how people log in",
+        """
+CREATE TABLE logins (
+    auth_id   TEXT PRIMARY KEY REFERENCES users (auth_id) ON DELETE CASCADE,  -- user@realm
+    password  TEXT NOT NULL,     -- Argon2id in its usual form; '' for none
+    totp      BLOB NOT NULL,     -- secret of the second factor, sealed under the server key; empty for none
+    totp_step INTEGER NOT NULL,  -- the last step whose code was used
+    recovery  TEXT NOT NULL      -- digests of the recovery codes that are left, with spaces between
+) STRICT, WITHOUT ROWID;
+""",
+    ),
 )
 
 

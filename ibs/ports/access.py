@@ -62,6 +62,32 @@ class GroupRecord:
     comment: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class LoginRecord:
+    """How a user logs in. `password` Argon2id, "" none; `totp` sealed, b"" none; `recovery` digests, spaces between.
+
+    `totp_step` is the last one whose code was used.
+    """
+
+    auth_id: str
+    password: str = field(repr=False)
+    totp: bytes = field(repr=False)
+    totp_step: int
+    recovery: str = field(repr=False)
+
+
+class LoginRecords(Protocol):
+    """Passwords and second factors of users."""
+
+    async def login(self, auth_id: str) -> LoginRecord | None:
+        """None when the user has none, or does not exist."""
+        ...
+
+    async def set_login(self, record: LoginRecord) -> None:
+        """Add or replace. Raises NotFoundError without the user."""
+        ...
+
+
 class AccessRecords(Protocol):
     """Users, their tokens, groups and roles, and who has which role where."""
 

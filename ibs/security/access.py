@@ -8,13 +8,14 @@ that were made before; a token never has more than its user (`core.access`, rule
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import trio
 
-from ibs.core import limits
+from ibs.core import limits, limits_access
 from ibs.core.access import (
     GROUP_MARK,
     ROLES,
@@ -35,7 +36,7 @@ from ibs.ports.access import AccessRecords, TokenRecord, UserRecord
 from ibs.ports.clock import Clock
 from ibs.runtime.bus import Bus
 from ibs.security.attempts import Attempts
-from ibs.security.tokens import parse_bearer, secret_fits
+from ibs.security.tokens import parse_bearer, secret_fits, token_digest
 
 _WRONG = "the credential is not valid"
 _NS = 1_000_000_000
@@ -82,6 +83,7 @@ class AccessChecker:
         self._used: dict[str, int] = {}
         self._noted: dict[str, int] = {}
         self._noting = False
+        self._sessions: dict[str, dict[bytes, int]] = {}
 
     async def load(self) -> None:
         """Read all rows; until they are here the old ones hold. When they cannot be read, nobody gets in any more.
@@ -133,7 +135,8 @@ class AccessChecker:
         try:
             who, secret = parse_bearer(header)
             token = self._rows.tokens.get(str(who)) if who.is_token else None
-            if not secret_fits(self._token_key, str(who), secret, token.digest if token else None):
+            digest = token.digest if token else self._session_digest(who, secret)
+            if not secret_fits(self._token_key, str(who), secret, digest):
                 hint = "" if who.is_token else "log in with an API token: USER@REALM!TOKEN:SECRET"
                 raise NotAuthenticated(_WRONG, hint=hint)
             self._check_valid(who)
@@ -141,8 +144,39 @@ class AccessChecker:
             if header:
                 self._note_failure(header, peer, error)
             raise
-        await self._note_use(str(who))
+        if who.is_token:
+            await self._note_use(str(who))
         return Principal(str(who), peer)
+
+    # --- logins of people ---
+
+    def begin_session(self, auth_id: str, digest: bytes, expires_ns: int) -> None:
+        """The secret with this digest stands for the user until then. The oldest of too many goes."""
+        now = self._clock.now_ns()
+        live = {one: end for one, end in self._sessions.get(auth_id, {}).items() if end > now}
+        while len(live) >= limits_access.LOGIN_SESSIONS_PER_USER_MAX:
+            del live[next(iter(live))]
+        self._sessions[auth_id] = {**live, digest: expires_ns}
+
+    def end_sessions(self, auth_id: str) -> None:
+        """All logins of the user, also those that are in use."""
+        self._sessions.pop(auth_id, None)
+
+    def sessions_of(self, auth_id: str) -> int:
+        """How many logins of the user hold."""
+        now = self._clock.now_ns()
+        return sum(end > now for end in self._sessions.get(auth_id, {}).values())
+
+    def _session_digest(self, who: AuthId, secret: str) -> bytes | None:
+        """The digest of a login that fits, if it holds still."""
+        if who.is_token:
+            return None
+        digest = token_digest(self._token_key, str(who), secret)
+        now = self._clock.now_ns()
+        live = [one for one, end in self._sessions.get(str(who), {}).items() if end > now]
+        return next((one for one in live if hmac.compare_digest(one, digest)), None)
+
+    # --- rights ---
 
     def decide(self, principal: Principal, privilege: Privilege, path: str) -> Decision:
         """The decision with its reason. Raises NotAuthenticated when the identity no longer holds."""
@@ -218,6 +252,11 @@ class AccessChecker:
 
     def _check_valid(self, who: AuthId) -> None:
         """Token and user exist, are enabled, and the token has not expired. Raises NotAuthenticated."""
+        if not who.is_token:
+            self._check_user(who)
+            if not self.sessions_of(str(who)):
+                raise NotAuthenticated(f"the login of {who} has ended", hint="log in again: ironcore-backup login")
+            return
         token = self._rows.tokens.get(str(who))
         if token is None:
             raise NotAuthenticated(_WRONG)

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from ibs.engine.tasks import TaskRegistry
     from ibs.security.access import AccessChecker
     from ibs.security.identities import Identities
+    from ibs.security.logins import Logins
     from ibs.security.roles import Roles
 
 UNIT_PREFIX = "ironcore-backup-"
@@ -138,6 +139,7 @@ class ServerContext:
     access: AccessChecker
     identities: Identities
     roles: Roles
+    logins: Logins
     datastores: Datastores
     sessions: SessionDesk
     readers: ReaderDesk

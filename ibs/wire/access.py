@@ -91,3 +91,44 @@ class CertificateReplace(Wire, frozen=True, kw_only=True):
     """`pem`: the server's certificate, those between it and its authority, and its key without a passphrase."""
 
     pem: Annotated[str, msgspec.Meta(max_length=limits.PRIVATE_FILE_BYTES_MAX)]
+
+
+class LoginRequest(Wire, frozen=True, kw_only=True):
+    """`code` of the second factor, or a recovery code; "" without one."""
+
+    auth_id: str
+    password: str
+    code: str = ""
+
+
+class LoginGranted(Wire, frozen=True, kw_only=True):
+    """`secret` goes with `auth_id` as that of a token does, until `expires` or a restart of the server."""
+
+    auth_id: str
+    secret: str
+    expires: str
+
+
+class PasswordSet(Wire, frozen=True, kw_only=True):
+    """The password that the user logs in with from now on."""
+
+    password: str
+
+
+class LoginView(Wire, frozen=True, kw_only=True):
+    """How a user may log in. `sessions` is how many logins hold at present."""
+
+    auth_id: str
+    password: bool
+    totp: bool
+    recovery_left: int
+    sessions: int
+
+
+class TotpMade(Wire, frozen=True, kw_only=True):
+    """A second factor; its secret and codes are in this answer and nowhere else. `uri` is what a QR code holds."""
+
+    auth_id: str
+    secret: str
+    uri: str
+    recovery: list[str]

@@ -27,7 +27,15 @@ from ibs.errors import NotAuthenticated, NotFoundError, RefusedError, SessionLos
 from ibs.security import tls
 from ibs.security.access import Principal
 from ibs.services.context import Endpoint
-from ibs.wire.access import CertificateView, Explained, RoleView, UserGroupView
+from ibs.wire.access import (
+    CertificateView,
+    Explained,
+    LoginGranted,
+    LoginView,
+    RoleView,
+    TotpMade,
+    UserGroupView,
+)
 from ibs.wire.audit import AuditCheck, AuditView
 from ibs.wire.common import Wire
 from ibs.wire.datastore import (
@@ -281,6 +289,13 @@ class FakeCertificates(Recorder):
         return sample(CertificateView)
 
 
+class FakeLogins(Recorder):
+    """Logins of people."""
+
+    def log_out(self, auth_id: str) -> None:
+        self.asked.append(("log_out", auth_id))
+
+
 class FakeRoles(Recorder):
     """Roles and groups; explains anything."""
 
@@ -384,6 +399,9 @@ class FakeContext:
         made = {"all": [sample(RoleView)], "create": sample(RoleView), "update": sample(RoleView), "remove": None}
         made |= {"groups": [sample(UserGroupView)], "create_group": sample(UserGroupView), "remove_group": None}
         made |= {"update_group": sample(UserGroupView)}
+        login = sample(LoginView)
+        own = {"log_in": sample(LoginGranted), "show": login, "set_password": login, "disable_totp": login}
+        self.logins = FakeLogins(self.asked, own | {"enable_totp": sample(TotpMade)})
         shown = sample(CertificateView)
         self.certificates = FakeCertificates(self.asked, {"renew": shown, "replace": shown})
         self.roles = FakeRoles(self.asked, made)

@@ -21,6 +21,7 @@ from ibs.cli.admin import (
     login,
     namespace,
     notification,
+    person,
     preview,
     prune,
     recyclebin,
@@ -88,6 +89,8 @@ root.add_typer(host.root)
 root.add_typer(job.root)
 root.add_typer(key.root)
 root.add_typer(preview.root)
+access.users.command("password", epilog=example("ironcore-backup user password anna@ibs"))(person.password)
+access.users.add_typer(person.totp)
 root.add_typer(access.users)
 root.add_typer(access.tokens)
 root.add_typer(access.acl)

@@ -16,10 +16,10 @@ ServerArgument = Annotated[str, typer.Argument(metavar="HOST[:PORT]", help="The 
 
 def login(
     server: ServerArgument,
-    auth_id: Annotated[str, typer.Option(help="user@realm!token; asked for when left out.")] = "",
+    auth_id: Annotated[str, typer.Option(help="user@realm, or user@realm!token; asked for when left out.")] = "",
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Pin a server's certificate and keep a token for it, for use with --server."""
+    """Pin a server's certificate and log in to it, for use with --server: as a person, or with a token."""
 
     async def work() -> None:
         await log_in(Server.parse(server), auth_id, output)

@@ -15,6 +15,7 @@ from ibs.control.routes import (
     keys,
     lifecycle,
     locks,
+    logins,
     metrics,
     notifications,
     readers,
@@ -29,7 +30,7 @@ from ibs.control.routes import (
 )
 
 _STORES = (datastores, lifecycle, locks, gc, schedules, sessions, readers)
-_PEOPLE = (access, roles, keys)
+_PEOPLE = (access, logins, roles, keys)
 _SERVER = (system, certificate, services, metrics)
 _NOUNS = (*_SERVER, *_STORES, tasks, jobs, hosts, *_PEOPLE, audit, support, sla, notifications)
 ALL = tuple(chain.from_iterable(noun.routes for noun in _NOUNS))

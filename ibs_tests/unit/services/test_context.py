@@ -36,6 +36,7 @@ def context_of(house: House) -> ServerContext:
         access=nobody,
         identities=nobody,
         roles=nobody,
+        logins=nobody,
         keys=nobody,
         datastores=house.datastores,
         sessions=nobody,

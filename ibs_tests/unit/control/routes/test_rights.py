@@ -48,6 +48,10 @@ OWN = "only the owner, whatever rights others have"
 DECIDED_BY_HANDLER: dict[str, Any] = {
     "whoami": KNOWN,
     "access_explain": KNOWN,  # of oneself
+    "logout": KNOWN,  # one's own
+    "password_set": everywhere(_P.ACCESS_MODIFY),  # the user in the path is another
+    "totp_enable": everywhere(_P.ACCESS_MODIFY),
+    "totp_disable": everywhere(_P.ACCESS_MODIFY),
     "datastore_list": KNOWN,  # filtered
     "group_list": LISTING,
     "snapshot_list": LISTING,
@@ -217,8 +221,8 @@ def test_every_route_states_its_rule() -> None:
     assert set(DECIDED_BY_HANDLER) <= {route.operation for route in ALL}
 
 
-def test_only_ping_and_joining_are_open() -> None:
-    assert [route.operation for route in ALL if route.access.open] == ["ping", "agent_join"]
+def test_only_ping_and_ways_to_come_in_are_open() -> None:
+    assert [route.operation for route in ALL if route.access.open] == ["ping", "agent_join", "login"]
 
 
 async def test_a_right_elsewhere_is_no_right_here(served: Served, context: FakeContext) -> None:
