@@ -27,7 +27,7 @@ from ibs.engine.tasks import TaskRegistry
 from ibs.errors import ExitStatus, FailedError, IbsError, UnavailableError
 from ibs.runtime import sdnotify, signals
 from ibs.runtime.allocator import keep_freed_memory
-from ibs.runtime.background import spawner
+from ibs.runtime.background import Work, spawner
 from ibs.runtime.bus import Bus
 from ibs.runtime.clock import SystemClock
 from ibs.runtime.mailbox import Handle
@@ -57,6 +57,7 @@ from ibs.services.metrics import Metrics, Sources
 from ibs.services.mirror import Mirrors
 from ibs.services.notifications import Notifications
 from ibs.services.pruning import Pruning
+from ibs.services.remotes import Remotes
 from ibs.services.sessions import Readers, Sessions
 from ibs.services.sla import SlaWatch
 from ibs.services.upkeep import Upkeep
@@ -97,6 +98,7 @@ class _Base:
     hosts: Hosts
     audit: Audit
     keys: Keys
+    remotes: Remotes
 
 
 def run(settings: Settings) -> int:
@@ -243,6 +245,7 @@ async def _base(settings: Settings, clock: SystemClock, pool: ThreadPool, bus: B
         hosts,
         audit,
         keys,
+        Remotes(catalog.remotes, secrets, clock=clock, publish=bus.publish),
     )
 
 
@@ -338,11 +341,8 @@ def _compose(
     deliveries = _deliveries(base)
     roles = roster.seat_roles(supervisor, _parts(base, serve_api, on_listening, pruning, deliveries))
     metrics = _metrics(base, supervisor, stalls, roles.worker, certificates)
-    spawn(partial(_mirrors(base, supervisor).run, base.settings.state_dir))
-    spawn(partial(base.audit.watch, base.bus.subscribe("audit")))
     sla = _sla(base, roles)
-    for work in (metrics.run, base.hosts.watch, base.audit.keep_counting, certificates.watch, sla.run):
-        spawn(work)
+    _begin(base, supervisor, spawn, metrics.run, certificates.watch, sla.run)
     context = ServerContext(
         settings=base.settings,
         clock=clock,
@@ -350,6 +350,7 @@ def _compose(
         bus=base.bus,
         started=clock.now(),
         certificates=certificates,
+        signer=base.secrets.signer.hex(),
         endpoint=endpoint,
         api_stopping=trio.Event(),
         access=base.access,
@@ -382,6 +383,7 @@ def _compose(
         sla=sla,
         notifications=Notifications(base.catalog.notifications, deliveries, base.secrets, clock),
         keys=base.keys,
+        remotes=base.remotes,
     )
     return context
 
@@ -394,6 +396,14 @@ def _logins(base: _Base) -> Logins:
 def _sla(base: _Base, roles: roster.Roster) -> SlaWatch:
     settings, publish = base.catalog.settings, base.bus.publish
     return SlaWatch(base.datastores, base.tasks, settings, clock=base.clock, publish=publish, jobs=roles.jobs.list)
+
+
+def _begin(base: _Base, supervisor: Supervisor, spawn: Callable[[Work], None], *more: Work) -> None:
+    """Start what watches and keeps count beside the roles."""
+    spawn(partial(_mirrors(base, supervisor).run, base.settings.state_dir))
+    spawn(partial(base.audit.watch, base.bus.subscribe("audit")))
+    for work in (base.hosts.watch, base.audit.keep_counting, *more):
+        spawn(work)
 
 
 def _deliveries(base: _Base) -> Deliveries:

@@ -23,6 +23,7 @@ from ibs.catalog.keys import KeyTable
 from ibs.catalog.migrations import migrate
 from ibs.catalog.notifications import NotificationTable
 from ibs.catalog.queue import QueueTable
+from ibs.catalog.remotes import RemoteTable
 from ibs.catalog.settings import Settings
 from ibs.catalog.tasks import TaskTable
 from ibs.catalog.timetable import TimetableTable
@@ -47,6 +48,7 @@ class Catalog:
     queue: QueueTable
     notifications: NotificationTable
     keys: KeyTable
+    remotes: RemoteTable
 
 
 @asynccontextmanager
@@ -74,6 +76,7 @@ async def open_catalog(state: Path, *, inline: bool = False) -> AsyncIterator[Ca
                 queue=QueueTable(database),
                 notifications=NotificationTable(database),
                 keys=KeyTable(database),
+                remotes=RemoteTable(database),
             )
 
 

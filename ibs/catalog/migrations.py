@@ -261,6 +261,24 @@ CREATE TABLE logins (
 ) STRICT, WITHOUT ROWID;
 """,
     ),
+    Migration(
+        8,
+        "other servers that this one copies from and to",
+        """
+CREATE TABLE remotes (
+    name        TEXT PRIMARY KEY,    -- what it is called here
+    host        TEXT NOT NULL,       -- name or address
+    port        INTEGER NOT NULL,    -- of its API
+    auth_id     TEXT NOT NULL,       -- as whom
+    sealed      BLOB NOT NULL,       -- the token's secret, encrypted
+    fingerprint TEXT NOT NULL,       -- of its certificate, pinned
+    comment     TEXT NOT NULL,       -- for people
+    signer      TEXT NOT NULL,       -- key it signs manifests with, hex, pinned; '' before the first contact
+    contact_ns  INTEGER,             -- last contact that came about; NULL: none yet
+    trouble     TEXT NOT NULL        -- what the last one failed with; ''
+) STRICT, WITHOUT ROWID;
+""",
+    ),
 )
 
 

@@ -39,6 +39,7 @@ from ibs.services.metrics import Metrics
 from ibs.services.notifications import Notifications
 from ibs.services.plans import StorePlans
 from ibs.services.pruning import Pruning
+from ibs.services.remotes import Remotes
 from ibs.services.scheduler import NextRun, Timetable
 from ibs.services.sla import SlaWatch
 from ibs.services.upkeep import Upkeep
@@ -134,6 +135,8 @@ class ServerContext:
     bus: Bus[Event]
     started: datetime
     certificates: Certificates
+    signer: str
+    """Public key (hex) that it signs manifests with."""
     endpoint: Endpoint
     api_stopping: trio.Event
     access: AccessChecker
@@ -166,6 +169,7 @@ class ServerContext:
     sla: SlaWatch
     notifications: Notifications
     keys: Keys
+    remotes: Remotes
 
     @property
     def tls(self) -> ssl.SSLContext:

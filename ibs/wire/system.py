@@ -39,9 +39,10 @@ class ServerStatus(Wire, frozen=True, kw_only=True):
 
 
 class WhoAmI(Wire, frozen=True, kw_only=True):
-    """The identity behind the credential that was sent."""
+    """The identity behind the credential that was sent. `signer` is the key (hex) the server signs manifests with."""
 
     auth_id: str
+    signer: str = ""
 
 
 class TaskView(Wire, frozen=True, kw_only=True):

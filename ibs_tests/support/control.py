@@ -67,6 +67,7 @@ from ibs.wire.lifecycle import (
 )
 from ibs.wire.notification import GroupSpec, HistoryView, RuleSpec, TargetView, TestResult
 from ibs.wire.reader import ReaderOpened
+from ibs.wire.remotes import RemoteTest, RemoteView
 from ibs.wire.schedule import ScheduleView
 from ibs.wire.session import ArchiveClosed, CommitResult, SessionOpen, SessionOpened, StageReport
 from ibs.wire.sla import SlaView
@@ -316,6 +317,7 @@ class FakeContext:
     endpoint: Endpoint = field(default_factory=Endpoint)
     api_stopping: trio.Event = field(default_factory=trio.Event)
     tls: ssl.SSLContext | None = None
+    signer: str = "5e" * 32
 
     def __post_init__(self) -> None:
         async def commit(_name: str, auth_id: str, _request: Any) -> CommitResult:
@@ -352,6 +354,8 @@ class FakeContext:
         register = dict.fromkeys(("register", "show", "retire"), sample(KeyView)) | {"list": [sample(KeyView)]}
         register |= {"export": sample(PublicKey), "remove": None, "unset_policy": None}
         self.keys = Recorder(self.asked, register | {"policies": [sample(KeyPolicy)], "set_policy": sample(KeyPolicy)})
+        far = dict.fromkeys(("show", "create", "update"), sample(RemoteView)) | {"list": [sample(RemoteView)]}
+        self.remotes = Recorder(self.asked, far | {"test": sample(RemoteTest), "remove": None})
         self.support = Recorder(self.asked, {"start": UPID, "read": pieces()})
         self.upkeep = Recorder(self.asked, {"maintain": UPID, "reindex": UPID})
         life = {"change": sample(SnapshotView), "forget": sample(BinView), "bin_list": [sample(BinView)]}

@@ -25,6 +25,7 @@ from ibs.cli.admin import (
     preview,
     prune,
     recyclebin,
+    remote,
     retention,
     role,
     serve,
@@ -88,6 +89,7 @@ root.add_typer(backup.root)
 root.add_typer(host.root)
 root.add_typer(job.root)
 root.add_typer(key.root)
+root.add_typer(remote.root)
 root.add_typer(preview.root)
 access.users.command("password", epilog=example("ironcore-backup user password anna@ibs"))(person.password)
 access.users.add_typer(person.totp)

@@ -19,6 +19,7 @@ from ibs.control.routes import (
     metrics,
     notifications,
     readers,
+    remotes,
     roles,
     schedules,
     services,
@@ -32,5 +33,6 @@ from ibs.control.routes import (
 _STORES = (datastores, lifecycle, locks, gc, schedules, sessions, readers)
 _PEOPLE = (access, logins, roles, keys)
 _SERVER = (system, certificate, services, metrics)
-_NOUNS = (*_SERVER, *_STORES, tasks, jobs, hosts, *_PEOPLE, audit, support, sla, notifications)
+_WATCH = (audit, support, sla, notifications)
+_NOUNS = (*_SERVER, *_STORES, tasks, jobs, hosts, remotes, *_PEOPLE, *_WATCH)
 ALL = tuple(chain.from_iterable(noun.routes for noun in _NOUNS))

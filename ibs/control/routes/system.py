@@ -21,8 +21,8 @@ async def ping(_call: Call) -> Ping:
 
 @routes.route("GET", "/whoami", access=authenticated("tells a caller its own name"), answer=WhoAmI)
 async def whoami(call: Call) -> WhoAmI:
-    """Name the identity behind the credential."""
-    return WhoAmI(auth_id=call.principal.auth_id)
+    """Name the identity behind the credential, and the key that the server signs with."""
+    return WhoAmI(auth_id=call.principal.auth_id, signer=call.context.signer)
 
 
 @routes.route("GET", "/status", access=needs(Privilege.SYSTEM_AUDIT, "/system"), answer=ServerStatus)

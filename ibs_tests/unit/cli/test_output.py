@@ -44,7 +44,7 @@ def test_rows_as_table_json_or_a_sentence(terminal: bool, capsys: pytest.Capture
         ["b@ibs", "1"],
     ]
     print_rows(ROWS, COLUMNS, Output.JSON, empty="nobody")
-    assert json.loads(capsys.readouterr().out) == [{"auth_id": "a@ibs"}, {"auth_id": "b@ibs"}]
+    assert json.loads(capsys.readouterr().out) == [{"auth_id": f"{who}@ibs", "signer": ""} for who in "ab"]
     print_rows([], COLUMNS, Output.TEXT, empty="nobody")
     assert capsys.readouterr().out == "nobody\n"
     print_rows([], COLUMNS, Output.JSON, empty="nobody")
@@ -86,7 +86,7 @@ def test_facts_and_sentences_are_silent_in_json(terminal: bool, capsys: pytest.C
     assert capsys.readouterr().out.split() == ["Name", "a@ibs"]
     print_facts(ROWS[0], [("Name", "a@ibs")], Output.JSON)
     say("done", Output.JSON)
-    assert json.loads(capsys.readouterr().out) == {"auth_id": "a@ibs"}
+    assert json.loads(capsys.readouterr().out) == {"auth_id": "a@ibs", "signer": ""}
 
 
 def test_errors_have_message_and_hint(capsys: pytest.CaptureFixture[str]) -> None:

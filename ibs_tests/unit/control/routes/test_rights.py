@@ -53,6 +53,7 @@ DECIDED_BY_HANDLER: dict[str, Any] = {
     "totp_enable": everywhere(_P.ACCESS_MODIFY),
     "totp_disable": everywhere(_P.ACCESS_MODIFY),
     "datastore_list": KNOWN,  # filtered
+    "remote_list": KNOWN,  # filtered
     "group_list": LISTING,
     "snapshot_list": LISTING,
     "snapshot_show": LISTING,

@@ -11,7 +11,7 @@ from ibs_tests.support.control import OWNER, FakeContext
 
 async def test_ping_and_whoami(ask: Any) -> None:
     assert (await ask("GET", "/ping")).json() == {"product": PRODUCT, "version": VERSION, "api": API_VERSION}
-    assert (await ask("GET", "/whoami")).json() == {"auth_id": OWNER}
+    assert (await ask("GET", "/whoami")).json() == {"auth_id": OWNER, "signer": FakeContext().signer}
 
 
 async def test_status(ask: Any) -> None:
