@@ -155,7 +155,8 @@ def say(text: str | Text, output: Output = Output.TEXT) -> None:
     if output is not Output.TEXT:
         return
     if _tty():
-        stdout().print(_text(text))
+        # The terminal breaks a line that is too long, and gives it back whole: fingerprints and commands get copied.
+        stdout().print(_text(text), soft_wrap=True)
     else:
         sys.stdout.write(_text(text).plain + "\n")
 

@@ -20,6 +20,7 @@ from ibs.core.keys import DataKeys
 from ibs.errors import FormatError, SignatureInvalid, UsageError
 
 TYPE: Final = "ironcore-backup public key"
+KEYFILE_TYPE: Final = "ironcore-backup keyfile"
 FORMAT: Final = 1
 _Line = Annotated[str, msgspec.Meta(max_length=limits_keys.KEY_TEXT_CHARS_MAX)]
 
@@ -33,6 +34,10 @@ class PublicKey(msgspec.Struct, frozen=True, kw_only=True):
     signer: _Line
     comment: _Line = ""
     signature: _Line
+
+
+class _Typed(msgspec.Struct, frozen=True):
+    type: _Line = ""
 
 
 def describe(keys: DataKeys, comment: str = "") -> PublicKey:
@@ -56,6 +61,12 @@ def decode(data: Buffer) -> PublicKey:
     if len(data) > limits_keys.PUBLIC_KEY_BYTES_MAX:
         raise FormatError(f"a public key has at most {limits_keys.PUBLIC_KEY_BYTES_MAX} bytes, this file {len(data)}")
     try:
+        stated = msgspec.json.decode(data, type=_Typed)
+        if stated.type == KEYFILE_TYPE:
+            raise FormatError(
+                "this is the keyfile itself, not its public half: it never leaves its host",
+                hint="write the public half there with: ironcore-backup-client key show --public",
+            )
         key = msgspec.json.decode(data, type=PublicKey)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise FormatError(

@@ -26,7 +26,7 @@ from ibs.errors import ConflictError, FormatError, NotFoundError, RefusedError, 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-TYPE: Final = "ironcore-backup keyfile"
+TYPE: Final = publickey.KEYFILE_TYPE
 FORMAT: Final = 1
 Mode = Literal["encrypt", "sign-only"]
 _Line = Annotated[str, msgspec.Meta(max_length=limits_keys.KEY_TEXT_CHARS_MAX)]

@@ -78,7 +78,9 @@ def show(
         ("Created", stated.created or "-"),
         ("Passphrase", "yes" if stated.derivation else "no"),
     ]
-    print_facts({name.lower(): fact for name, fact in facts}, facts, output)
+    shown: dict[str, str | bool] = {name.lower(): fact for name, fact in facts}
+    shown |= {"comment": stated.comment, "created": stated.created, "passphrase": stated.derivation is not None}
+    print_facts(shown, facts, output)
 
 
 @root.command("change-passphrase", epilog=example("ironcore-backup-client key change-passphrase web01.key"))

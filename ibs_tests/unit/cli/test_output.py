@@ -71,6 +71,16 @@ def test_a_piped_row_is_one_line_whatever_its_length(
     assert [len(line) for line in capsys.readouterr().out.splitlines()] == [3003, 3003]
 
 
+def test_a_long_sentence_is_one_line_on_a_terminal_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(output, "_tty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    fingerprint = ":".join(["ab"] * 32)
+    output.say(f"Fingerprint  {fingerprint}")
+    assert fingerprint in capsys.readouterr().out  # broken by the terminal, not by us: it gets copied
+
+
 def test_very_long_tables_are_written_line_by_line_on_a_terminal_too(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

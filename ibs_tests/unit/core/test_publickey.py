@@ -52,6 +52,11 @@ def test_hostile_bytes(data: bytes) -> None:
         publickey.decode(data)
 
 
+def test_whoever_sends_the_keyfile_itself_is_told_so() -> None:
+    with pytest.raises(FormatError, match="keyfile itself"):
+        publickey.decode(b'{"type": "ironcore-backup keyfile", "format": 1, "root": "AAAA"}')
+
+
 def test_a_comment_is_one_line() -> None:
     for comment in ("a\nb", "x" * 300, "\x1b[2J"):
         with pytest.raises(UsageError):

@@ -36,7 +36,7 @@ def test_create_show_and_public_half(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert again.exit_code != 0
     assert "exists already" in again.output
     shown = json.loads(invoke(root, "key", "show", str(path), "--output", "json").output)
-    assert (shown["fingerprint"], shown["mode"], shown["passphrase"]) == (fingerprint, "encrypt", "no")
+    assert (shown["fingerprint"], shown["mode"], shown["passphrase"]) == (fingerprint, "encrypt", False)
     monkeypatch.setenv("IBS_KEYFILE", str(path))
     public = publickey.decode(invoke(root, "key", "show", "--public").output.encode())
     assert (public.fingerprint, public.comment) == (fingerprint, "web01")
