@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from ibs.core.keys import DataKeys
+from ibs_tests.support.agents import joined
 from ibs_tests.support.programs import Done, ServerProcess, finish, running_server
 from ibs_tests.support.tap import found, found_below
 from ibs_tests.support.treecmp import tree_differences
@@ -36,6 +37,10 @@ def new_key(server: ServerProcess, path: Path, *options: str, register: bool = T
     if register:
         server.admin("key", "register", str(public))
     return str(made.json()["fingerprint"])
+
+
+def fingerprint_of(server: ServerProcess, keyfile: Path) -> str:
+    return str(server.client("coded", "key", "show", str(keyfile), "-o", "json").json()["fingerprint"])
 
 
 @pytest.fixture(scope="module")
@@ -129,11 +134,33 @@ def test_nothing_readable_leaves_the_host(
     assert set(found_below(readable, disks(server, "clear"))) == readable
 
 
+def test_a_host_that_is_ordered_to_back_up_tells_nothing_either(
+    server: ServerProcess, keyfile: Path, planted: Planted, tmp_path: Path
+) -> None:
+    name = f"agent{secrets.token_hex(4)}"
+    host = joined(server, name, tmp_path / "host")
+    order = ("backup", "run", "--store", "coded", "--host", name, "--path", f"d.tree:{planted.folder}", "-o", "json")
+    host.config.write_text(f'paths = ["{tmp_path}"]\nkeyfile = "{keyfile}"\n')
+    host.config.chmod(0o600)
+    host.start()
+    try:
+        for _ in range(2):
+            server.admin(*order, check=4)
+    finally:
+        host.kill()
+    shown = server.client("coded", "snapshot", "show", f"host/{name}", "-o", "json").json()
+    assert shown["archives"][0]["key_fingerprint"] == fingerprint_of(server, keyfile)
+    # The server named the folder in its order; what is in it stays on the host.
+    assert found_below(planted.inside.values(), disks(server, "coded")) == {}
+    server.client("coded", "restore", f"host/{name}", "d.tree", str(tmp_path / "back"), "--keyfile", str(keyfile))
+    assert tree_differences(str(planted.folder), str(tmp_path / "back")) == []
+
+
 def test_without_the_key_there_are_only_words(
     server: ServerProcess, keyfile: Path, planted: Planted, tmp_path: Path
 ) -> None:
     group = f"words{secrets.token_hex(4)}"
-    wanted = server.client("coded", "key", "show", str(keyfile), "-o", "json").json()["fingerprint"]
+    wanted = fingerprint_of(server, keyfile)
     other_file = tmp_path / "other.key"
     other = new_key(server, other_file)
     coded = ("backup", f"d.tree:{planted.folder}", "--backup-id", group, "--keyfile", str(keyfile))

@@ -23,7 +23,7 @@ from ibs.client.keys import load_key
 from ibs.client.transport import HttpBackupTransport
 from ibs.core import limits
 from ibs.core.tasks import TaskState
-from ibs.errors import FailedError, IbsError, NotFoundError, ServerUnreachable, SessionLost
+from ibs.errors import FailedError, FormatError, IbsError, NotFoundError, ServerUnreachable, SessionLost
 from ibs.log import get_logger
 from ibs.ports.clock import Clock
 from ibs.ports.pool import Pool
@@ -151,6 +151,15 @@ class Job:
                         return await run_backup(transport, plan, pool=self._pool, clock=self._clock)
                 except (ServerUnreachable, SessionLost) as error:
                     _log.warning("a backup was interrupted and is taken up again", task=self.upid, why=error.message)
+                except FormatError as error:
+                    if plan.cipher is None:
+                        raise
+                    # It can name what is in the archive, and the server must not learn that (PROTOCOLS 18).
+                    _log.warning("a backup failed", task=self.upid, error=error.message)
+                    raise FailedError(
+                        "the previous snapshot is not sound; what is wrong with it is told on the host only",
+                        hint=f"see the agent's log on {self._host}; verify the snapshot, back up with --reread",
+                    ) from error
             await self._clock.sleep(next(pauses))
 
     async def _hook(self, policy: Policy, name: str, facts: dict[str, str]) -> None:

@@ -13,9 +13,13 @@ from trio.testing import MockClock
 
 from ibs.client.agent.job import Job, pauses
 from ibs.client.agent.policy import Policy
-from ibs.errors import NotFoundError, Quarantined, SessionLost
+from ibs.core.ids import hex_fingerprint
+from ibs.core.keys import DataKeys
+from ibs.errors import FormatError, NotFoundError, Quarantined, SessionLost
 from ibs.runtime.clock import LoopClock
 from ibs.runtime.pool import InlinePool
+from ibs.security import keyfile
+from ibs.security.keyfile import LoadedKey
 from ibs.wire.hosts import AgentRun
 from ibs.wire.system import BackupRun
 from ibs_tests.unit.client.agent.conftest import FakeServer
@@ -60,6 +64,30 @@ async def test_bad_lines_and_lost_sessions_are_taken_up_again(tmp_path: Path, au
     await job(server, tmp_path).run()
     assert len(server.bodies(SESSIONS)) == 4
     assert len(server.bodies(END)) == 1
+
+
+async def test_the_hosts_key_is_used_and_what_it_hides_is_not_told(tmp_path: Path, autojump_clock: MockClock) -> None:
+    keys, folder = DataKeys.from_root(b"a" * 32), tmp_path / "data"
+    folder.mkdir()
+    wrong = FormatError("the block at 'secret-name' is not what its node says")
+    for mode, told in (("encrypt", False), ("sign-only", True)):
+        file = tmp_path / f"{mode}.key"
+        made = LoadedKey(keys, mode, "", "", has_passphrase=False)  # type: ignore[arg-type]
+        keyfile.write(file, keyfile.seal(made, ""))
+        server = FakeServer()
+        server.answers[SESSIONS] = wrong
+        await job(server, folder, policy=Policy(Path("/x"), allow_all=True, keyfile=str(file))).run()
+        opened, end = server.bodies(SESSIONS)[0], server.bodies(END)[0]
+        used = "key_fingerprint" if mode == "encrypt" else "signing_key"
+        assert opened[used] == hex_fingerprint(keys.fingerprint)
+        assert ("secret-name" in end["message"]) is told
+
+
+async def test_without_its_key_a_host_sends_nothing(tmp_path: Path, autojump_clock: MockClock) -> None:
+    server = FakeServer()
+    await job(server, tmp_path, policy=Policy(Path("/x"), allow_all=True, keyfile=str(tmp_path / "gone"))).run()
+    assert server.bodies(SESSIONS) == []
+    assert "there is no keyfile" in server.bodies(END)[0]["message"]
 
 
 async def test_a_task_that_is_not_ours_any_more_ends_quietly(tmp_path: Path, autojump_clock: MockClock) -> None:

@@ -61,10 +61,18 @@ def test_all_of_it_and_what_is_not_there(tmp_path: Path) -> None:
         policy.allow(run(tmp_path / "missing"))
 
 
-@pytest.mark.parametrize("text", ["paths = 7", "path = []", "paths = ['etc']", "allow_all = ", "hooks = ['../x']"])
+@pytest.mark.parametrize(
+    "text",
+    ["paths = 7", "path = []", "paths = ['etc']", "allow_all = ", "hooks = ['../x']", "keyfile = 'a.key'"],
+)
 def test_a_wrong_file_is_told(tmp_path: Path, text: str) -> None:
     with pytest.raises(UsageError):
         config(tmp_path, text)
+
+
+def test_the_hosts_key(tmp_path: Path) -> None:
+    assert config(tmp_path, 'keyfile = "/etc/web01.key"').keyfile == "/etc/web01.key"
+    assert config(tmp_path, "").keyfile == ""
 
 
 def test_a_file_that_others_may_change_is_refused(tmp_path: Path) -> None:
