@@ -23,6 +23,8 @@ from ibs.errors import FormatError, SignatureInvalid, UsageError
 
 FORMAT: Final = 1
 MANIFEST_FILE: Final = "manifest.json"
+CLIENT_LOG: Final = "client.log"
+"""The blob that holds what the backup said on its host."""
 SIGNATURE_FILE: Final = "manifest.sig"
 STATE_FILE: Final = "state.json"
 OWNER_FILE: Final = "owner.json"

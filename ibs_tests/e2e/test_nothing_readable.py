@@ -115,6 +115,7 @@ def test_nothing_readable_leaves_the_host(
     (planted.folder / "words").write_text(planted.inside["text"].decode() * 2000)
     host(*backup, check=4)  # with a base
     host("snapshot", "files", f"host/{group}", "d.tree", planted.inside["folder"].decode(), *with_key)
+    assert planted.inside["lost"].decode() in host("snapshot", "log", f"host/{group}", *with_key).out
     host("diff", f"host/{group}", "d.tree", "--path", str(planted.folder), *with_key)
     pattern = ("--pattern", f"**/{planted.inside['file'].decode()}")
     host("restore", f"host/{group}", "d.tree", str(tmp_path / "some"), *pattern, *with_key)
@@ -170,6 +171,7 @@ def test_without_the_key_there_are_only_words(
     for command in (
         ("restore", f"host/{group}", "d.tree", str(target)),
         ("snapshot", "files", f"host/{group}", "d.tree"),
+        ("snapshot", "log", f"host/{group}"),
         ("diff", f"host/{group}", "d.tree", "--path", str(planted.folder)),
     ):
         for offered, options in (("none", ()), (other, ("--keyfile", str(other_file)))):

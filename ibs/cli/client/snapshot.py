@@ -18,14 +18,17 @@ from ibs.cli.client.connection import (
 from ibs.cli.client.entries import ENTRY_COLUMNS, entry_row
 from ibs.cli.columns import SNAPSHOT_COLUMNS, snapshot_facts
 from ibs.cli.common import app, example, run
-from ibs.cli.output import Output, OutputOption, print_facts, print_rows
+from ibs.cli.output import Column, Output, OutputOption, print_facts, print_rows
+from ibs.client.restore.clientlog import read_log
 from ibs.client.restore.view import archive_path, list_entries, open_tree
 from ibs.client.transport import HttpRestoreTransport
 from ibs.core.names import Group
 from ibs.runtime.clock import SystemClock
 from ibs.runtime.pool import ThreadPool
 from ibs.wire.datastore import SnapshotView
+from ibs.wire.session import LogLine
 
+_LOG_COLUMNS = (Column("LEVEL", lambda row: row.level), Column("TEXT", lambda row: row.text))
 root = app("snapshot", "Snapshots: what was backed up, and what is in it.")
 
 
@@ -88,6 +91,24 @@ def files(
                 return [entry_row(entry) async for entry in list_entries(tree, archive_path(path), recursive=recursive)]
 
     print_rows(run(work, output), ENTRY_COLUMNS, output, empty="the folder is empty")
+
+
+@root.command("log", epilog=example("ironcore-backup-client snapshot log host/web01"))
+def log(
+    snapshot: SnapshotArgument,
+    keyfile: keyring.KeyfileOption = None,
+    namespace: NamespaceOption = "",
+    repository: RepositoryOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Show what the backup said on its host; of an encrypted one the server's log has no names."""
+
+    async def work() -> list[LogLine]:
+        name, keys = str(snapshot_name(snapshot, namespace)), keyring.reading_keys(keyfile)
+        async with connection(repository) as found, HttpRestoreTransport(found.api) as transport:
+            return await read_log(transport, store=found.store, snapshot=name, pool=ThreadPool(), keys=keys)
+
+    print_rows(run(work, output), _LOG_COLUMNS, output, empty="the backup had nothing to say")
 
 
 lifecycle.add_to(root)

@@ -52,7 +52,7 @@ from ibs.sources.tree.content import FileAccess
 from ibs.units import format_bytes
 from ibs.wire.session import CommitRequest, CommitResult, SessionOpen, SessionOpened, StageReport
 
-LOG_BLOB = "client.log"
+LOG_BLOB = manifests.CLIENT_LOG
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from ibs.cli.client import root
 from ibs.cli.client import snapshot as module
 from ibs.core.tree import Entry, Kind
 from ibs.wire.datastore import ArchiveView, SnapshotView
+from ibs.wire.session import LogLine
 from ibs_tests.support.fakeapi import FakeApi, install, invoke
 
 VIEW = SnapshotView(
@@ -54,6 +55,20 @@ def test_show(api: FakeApi) -> None:
     for words in ("CORRUPT", "etc.tree", "1.0 MiB in 5 chunks, key ab:ab:ab:ab:ab:ab:ab:ab", "server"):
         assert words in shown
     assert api.asked[0][2] == {"name": "host/a"}
+
+
+def test_log(api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [LogLine(level="warning", text="a [name]: changed")]
+
+    async def read_log(_transport: Any, *, snapshot: str, **_rest: Any) -> list[LogLine]:
+        assert snapshot == "host/a"
+        return lines
+
+    monkeypatch.setattr(module, "read_log", read_log)
+    assert "a [name]: changed" in invoke(root, "snapshot", "log", "host/a").output
+    assert json.loads(invoke(root, "snapshot", "log", "host/a", "-o", "json").output)[0]["level"] == "warning"
+    lines.clear()
+    assert "nothing to say" in invoke(root, "snapshot", "log", "host/a").output
 
 
 def test_files(api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
