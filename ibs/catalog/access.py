@@ -181,7 +181,8 @@ class AccessTable:
             used, first = connection.execute(query, (name,)).fetchone()
             if used:
                 hint = "revoke it first: ironcore-backup acl list, acl revoke"
-                raise ConflictError(f"role {name} is given by {used} rules, such as {first}", hint=hint)
+                rules = "1 rule:" if used == 1 else f"{used} rules, such as"
+                raise ConflictError(f"role {name} is given by {rules} {first}", hint=hint)
             _one(connection.execute("DELETE FROM roles WHERE name = ?", (name,)), f"role {name}")
 
         await self._database.write(work)

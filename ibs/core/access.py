@@ -263,6 +263,17 @@ def privileges_on(
     return held & _held(rules, who, path, roles).privileges if who.is_token else held
 
 
+def held(
+    rules: Sequence[AclRule],
+    who: AuthId,
+    path: str,
+    roles: Mapping[str, frozenset[Privilege]] = ROLES,
+    groups: Collection[str] = (),
+) -> frozenset[Privilege]:
+    """What the rules give this identity itself: of a token its own half, of a user with that of its groups."""
+    return _held(rules, who, path, roles, () if who.is_token else groups).privileges
+
+
 def _held(
     rules: Iterable[AclRule],
     who: AuthId,

@@ -21,6 +21,7 @@ from ibs.core.access import (
     as_auth_id,
     check_acl_path,
     deciding_rules,
+    held,
     upwards,
 )
 
@@ -54,6 +55,8 @@ class Explanation:
     of_token: Sequence[Step]
     decisions: Sequence[Decision]
     """One for each privilege, in their order."""
+    lacking: Sequence[Sequence[AuthId]]
+    """For each privilege who must be given it still: user, token, or both."""
 
 
 def explain(
@@ -68,7 +71,18 @@ def explain(
     user = [] if who.of_user == ROOT else _steps(rules, who.of_user, place, groups)
     token = _steps(rules, who, place, ()) if who.is_token else []
     decisions = [allowed(rules, who, place, privilege, roles, groups) for privilege in Privilege]
-    return Explanation(who, place, user, token, decisions)
+    halves = {who.of_user: held(rules, who.of_user, place, roles, groups), who: held(rules, who, place, roles, groups)}
+    lacking = [[one for one in halves if privilege not in halves[one]] for privilege in Privilege]
+    return Explanation(who, place, user, token, decisions, lacking)
+
+
+_AREAS = {"system": ("System", "Task"), "access": ("Access",)}
+
+
+def matters(path: str, privilege: Privilege) -> bool:
+    """Whether anything ever asks for that privilege on that path."""
+    area = path.strip("/").partition("/")[0]
+    return not area or privilege.partition(".")[0] in _AREAS.get(area, (area.capitalize(),))
 
 
 def _steps(rules: Sequence[AclRule], who: AuthId, path: str, groups: Collection[str]) -> list[Step]:

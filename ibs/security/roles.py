@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ibs.core import limits_access
 from ibs.core.access import GROUP_MARK, ROLES, Privilege, check_auth_id
-from ibs.core.access_explain import Step
+from ibs.core.access_explain import Step, matters
 from ibs.core.names import check_name
 from ibs.errors import ConflictError, UsageError
 from ibs.ports.access import AccessRecords, GroupRecord, RoleRecord
@@ -85,9 +85,9 @@ class Roles:
 
     def explain(self, auth_id: str, path: str, privilege: str = "") -> Explained:
         """Why; for one privilege, or for all. Raises UsageError, NotFoundError."""
-        wanted = check_privileges([privilege]) if privilege else list(Privilege)
+        wanted = check_privileges([privilege]) if privilege else [one for one in Privilege if matters(path, one)]
         found = self._checker.explain(auth_id, path)
-        decided = zip(Privilege, found.decisions, strict=True)
+        decided = zip(Privilege, found.decisions, found.lacking, strict=True)
         return Explained(
             auth_id=str(found.who),
             path=found.path,
@@ -98,8 +98,9 @@ class Roles:
                     allowed=one.ok,
                     reason=one.reason,
                     role_wanted="" if one.ok else one.role_wanted,
+                    grant_to=list(map(str, lacking)),
                 )
-                for right, one in decided
+                for right, one, lacking in decided
                 if right in wanted
             ],
             groups=self._checker.groups_of(found.who),

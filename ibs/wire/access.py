@@ -56,12 +56,13 @@ class ExplainedRule(Wire, frozen=True, kw_only=True):
 
 
 class ExplainedRight(Wire, frozen=True, kw_only=True):
-    """`role_wanted` is the least role that would allow it."""
+    """`role_wanted` is the least role that would allow it, `grant_to` who must be given it: user, token, or both."""
 
     privilege: str
     allowed: bool
     reason: str
     role_wanted: str
+    grant_to: list[str] = []
 
 
 class Explained(Wire, frozen=True, kw_only=True):

@@ -144,7 +144,7 @@ def usergroup_create(
     made = run(work, output)
     if output is Output.JSON:
         print_json(made)
-    say(f"group @{made.name} has {len(made.members)} members: ironcore-backup acl grant PATH ROLE @{made.name}", output)
+    say(f"group @{made.name} has {_members(made)}: ironcore-backup acl grant PATH ROLE @{made.name}", output)
 
 
 @usergroups.command("update", epilog=example("ironcore-backup usergroup update ops --add otto@ibs --remove anna@ibs"))
@@ -171,7 +171,7 @@ def usergroup_update(
     made = run(work, output)
     if output is Output.JSON:
         print_json(made)
-    say(f"group @{made.name} has {len(made.members)} members: {' '.join(made.members)}", output)
+    say(f"group @{made.name} has {_members(made)}", output)
 
 
 @usergroups.command("remove", epilog=example("ironcore-backup usergroup remove ops"))
@@ -184,6 +184,10 @@ def usergroup_remove(
     """Remove a group with its rules; its users stay."""
     bare = name.removeprefix("@")
     _remove(f"/access/groups/{bare}", f"group @{bare} removed", bare, server, state_dir, output)
+
+
+def _members(group: UserGroupView) -> str:
+    return " ".join(group.members) or "no members"
 
 
 def _remove(path: str, text: str, name: str, server: str | None, state_dir: Path | None, output: Output) -> None:
@@ -232,5 +236,6 @@ def access_explain(
     print_rows(found.rights, _RIGHTS, output, empty="")
     for right in found.rights if privilege else []:
         if not right.allowed:
-            command = f"ironcore-backup acl grant {found.path} {right.role_wanted} {found.auth_id}"
-            say(f"\nthe least role that allows it: {right.role_wanted} ({command})", output)
+            say(f"\nthe least role that allows it is {right.role_wanted}:", output)
+            for holder in right.grant_to:
+                say(f"  ironcore-backup acl grant {found.path} {right.role_wanted} {holder}", output)

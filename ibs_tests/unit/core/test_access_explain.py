@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ibs.core.access import AclRule, Privilege
-from ibs.core.access_explain import Fate, explain
+from ibs.core.access_explain import Fate, explain, matters
 from ibs.errors import UsageError
 
 STORE, SPACE = "/datastore/main", "/datastore/main/office"
@@ -47,3 +47,24 @@ def test_root_needs_no_rule() -> None:
     assert "built-in administrator" in found.decisions[0].reason
     with pytest.raises(UsageError):
         explain([], "root@ibs", "/nowhere")
+
+
+def test_who_must_be_given_what_is_missing() -> None:
+    rules = [AclRule(STORE, "Datastore.Reader", "@ops"), AclRule(STORE, "Datastore.Backup", "u@ibs!t")]
+    found = explain(rules, "u@ibs!t", STORE, groups=["@ops"])
+    lacking = dict(zip(Privilege, ([str(one) for one in who] for who in found.lacking), strict=True))
+    assert lacking[Privilege.DATASTORE_READ] == ["u@ibs!t"]
+    assert lacking[Privilege.DATASTORE_BACKUP] == ["u@ibs"]
+    assert lacking[Privilege.DATASTORE_PRUNE] == ["u@ibs", "u@ibs!t"]
+    assert explain(rules, "u@ibs", STORE, groups=["@ops"]).lacking[0] == [found.who.of_user]
+
+
+def test_privileges_that_matter_on_a_path() -> None:
+    assert [one for one in Privilege if matters("/remote/x", one)] == [
+        Privilege.REMOTE_AUDIT,
+        Privilege.REMOTE_READ,
+        Privilege.REMOTE_MODIFY,
+    ]
+    assert matters("/system", Privilege.TASK_STOP)
+    assert not matters(SPACE, Privilege.SYSTEM_AUDIT)
+    assert all(matters("/", one) for one in Privilege)

@@ -56,7 +56,11 @@ def test_explain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         of="user", path="/", role="Audit", auth_id="@ops", propagate=True, inherited=True, fate="decides"
     )
     right = ExplainedRight(
-        privilege="Datastore.Read", allowed=False, reason="it has Audit on /", role_wanted="Datastore.Reader"
+        privilege="Datastore.Read",
+        allowed=False,
+        reason="it has Audit on /",
+        role_wanted="Datastore.Reader",
+        grant_to=["a@ibs"],
     )
     found = Explained(auth_id="a@ibs", path="/datastore/m", rules=[rule], rights=[right], groups=["@ops"])
     api.answers["GET", "/access/explain"] = found
