@@ -207,7 +207,8 @@ def test_sign_only_is_readable_by_all_and_trusted_by_those_with_the_key(
     backup = ("backup", f"d.tree:{planted.folder}", "--backup-id", group, "--keyfile", str(signing))
     server.client("coded", *backup, check=4)
     for target, options in (("plain", ()), ("checked", ("--keyfile", str(signing)))):
-        server.client("coded", "restore", f"host/{group}", "d.tree", str(tmp_path / target), *options)
+        said = server.client("coded", "restore", f"host/{group}", "d.tree", str(tmp_path / target), *options).out
+        assert ("signed by client" if options else "signed by a key that was not given here") in said
         assert tree_differences(str(planted.folder), str(tmp_path / target)) == []
     foreign = ("restore", f"host/{group}", "d.tree", str(tmp_path / "foreign"), "--keyfile", str(keyfile))
     assert "signed by another key" in server.client("coded", *foreign, check=3).err

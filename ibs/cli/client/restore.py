@@ -115,4 +115,5 @@ def _tell(outcome: RestoreOutcome, output: Output, *, quiet: bool) -> None:
     size = format_bytes(outcome.plain_bytes)
     say(f"{outcome.snapshot} {outcome.archive} -> {outcome.target}: {outcome.status}")
     say(f"  {size} in {format_duration(seconds)} ({format_rate(outcome.plain_bytes / seconds)})")
-    say(f"  manifest signed by {outcome.signed_by}, every chunk checked against its id")
+    signed = {"unchecked": "by a key that was not given here"}.get(outcome.signed_by, f"by {outcome.signed_by}")
+    say(f"  manifest signed {signed}, every chunk checked against its id")

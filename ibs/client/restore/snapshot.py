@@ -29,7 +29,9 @@ class LastSeen:
 
 @dataclass(frozen=True, slots=True)
 class OpenSnapshot:
-    """`signed_by` is `client` (by our key), `server` (or another key, not checked against a pinned one), or ``."""
+    """`signed_by` is `client` (by our key), `unchecked` (by a key of some client that is not at hand), `server` (not
+    checked against a pinned one), or ``.
+    """
 
     transport: RestoreTransport
     opened: ReaderOpened
@@ -115,7 +117,7 @@ def _check_name(asked: names.SnapshotName, opened: ReaderOpened, manifest: Manif
 
 
 def _check_signature(raw: bytes, opened: ReaderOpened, manifest: Manifest, keys: DataKeys | None) -> str:
-    """Who signed: `client` for our own key, `server` for any other, `` for nobody. Raises SignatureInvalid."""
+    """Who signed, in the words of `OpenSnapshot.signed_by`. Raises SignatureInvalid."""
     if not opened.signature:
         if keys is not None or manifest.mode != "plain":
             raise SignatureInvalid(f"the manifest of {manifest.snapshot} is not signed")
@@ -133,7 +135,9 @@ def _check_signature(raw: bytes, opened: ReaderOpened, manifest: Manifest, keys:
         verify(raw, signature, signer=own)
     except SignatureInvalid as error:
         raise SignatureInvalid(f"snapshot {manifest.snapshot}: {error.message}", hint=error.hint) from error
-    return "client" if by_us else "server"
+    if by_us:
+        return "client"
+    return "server" if manifest.mode == "plain" else "unchecked"
 
 
 def _check_keys(manifest: Manifest, keys: DataKeys | None) -> None:
