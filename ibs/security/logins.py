@@ -75,7 +75,10 @@ class Logins:
 
     async def log_in(self, request: LoginRequest, peer: str) -> LoginGranted:
         """A secret for the user. Raises NotAuthenticated."""
-        who = _check_user(request.auth_id)
+        try:
+            who = _check_user(request.auth_id)
+        except UsageError as error:  # a stranger hears of nothing but its login
+            raise NotAuthenticated(error.message, hint=error.hint) from error
         async with self._one:
             self._refuse_waiting(str(who), peer)
             record = await self._records.login(str(who))

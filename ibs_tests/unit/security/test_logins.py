@@ -89,7 +89,7 @@ async def test_nothing_tells_which_users_exist_or_have_passwords(world: World, l
             await enter(logins, password, who=who, peer=f"192.0.2.{len(said)}")
         said.add(str(caught.value))
     assert said == {"the login is not valid"}
-    with pytest.raises(UsageError, match="is a token"):
+    with pytest.raises(NotAuthenticated, match="is a token"):
         await enter(logins, who="anna@ibs!t")
 
 
