@@ -27,7 +27,7 @@ from ibs.engine.tasks import TaskRegistry
 from ibs.errors import ExitStatus, FailedError, IbsError, UnavailableError
 from ibs.runtime import sdnotify, signals
 from ibs.runtime.allocator import keep_freed_memory
-from ibs.runtime.background import Work, spawner
+from ibs.runtime.background import Work, leaf, spawner
 from ibs.runtime.bus import Bus
 from ibs.runtime.clock import SystemClock
 from ibs.runtime.mailbox import Handle
@@ -48,6 +48,7 @@ from ibs.services.audit import Audit
 from ibs.services.bundle import Support
 from ibs.services.certificates import Certificates
 from ibs.services.context import Endpoint, ServerContext, service_view
+from ibs.services.copying import Copying
 from ibs.services.deliveries import Carrier, Deliveries
 from ibs.services.hosts import Hosts
 from ibs.services.hosts_book import HostBook
@@ -115,20 +116,13 @@ def run(settings: Settings) -> int:
     except KeyboardInterrupt:
         return ExitStatus.CANCELLED
     except BaseExceptionGroup as group:
-        cause = _leaf(group, IbsError) or _leaf(group, KeyboardInterrupt)
+        cause = leaf(group, IbsError) or leaf(group, KeyboardInterrupt)
         if isinstance(cause, KeyboardInterrupt):
             return ExitStatus.CANCELLED
         raise cause or group from None
     finally:
         logs.close()
     return ExitStatus.OK
-
-
-def _leaf(error: BaseException, kind: type[BaseException]) -> BaseException | None:
-    """The first of that kind inside nested groups."""
-    if isinstance(error, BaseExceptionGroup):
-        return next((found for inner in error.exceptions if (found := _leaf(inner, kind)) is not None), None)
-    return error if isinstance(error, kind) else None
 
 
 async def _until_signal(settings: Settings, logs: log.Logs) -> None:
@@ -384,6 +378,7 @@ def _compose(
         notifications=Notifications(base.catalog.notifications, deliveries, base.secrets, clock),
         keys=base.keys,
         remotes=base.remotes,
+        copying=_copying(base, spawn, roles.known.note_commit),
     )
     return context
 
@@ -396,6 +391,11 @@ def _logins(base: _Base) -> Logins:
 def _sla(base: _Base, roles: roster.Roster) -> SlaWatch:
     settings, publish = base.catalog.settings, base.bus.publish
     return SlaWatch(base.datastores, base.tasks, settings, clock=base.clock, publish=publish, jobs=roles.jobs.list)
+
+
+def _copying(base: _Base, spawn: Callable[[Work], None], note_commit: Callable[[str, str], None]) -> Copying:
+    parts = (base.datastores, base.remotes, base.tasks)
+    return Copying(*parts, pool=base.pool, clock=base.clock, spawn=spawn, note_commit=note_commit)
 
 
 def _begin(base: _Base, supervisor: Supervisor, spawn: Callable[[Work], None], *more: Work) -> None:

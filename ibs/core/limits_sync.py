@@ -7,3 +7,8 @@ from typing import Final
 REMOTES_MAX: Final = 1000
 REMOTE_SECRET_CHARS_MAX: Final = 256
 REMOTE_TEXT_CHARS_MAX: Final = 256
+PULL_BATCH_CHUNKS: Final = 7
+"""Chunks a request: as many as fit into one answer whatever their size."""
+PULL_REQUESTS: Final = 4
+"""Requests under way at once."""
+PULL_TROUBLES_SHOWN: Final = 100

@@ -112,6 +112,14 @@ class VerifyState(msgspec.Struct, frozen=True, kw_only=True):
     proof: Annotated[list[Line], msgspec.Meta(max_length=limits.MANIFEST_BLOBS_MAX)] | msgspec.UnsetType = msgspec.UNSET
 
 
+class Brought(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a snapshot was copied from: the remote's name here, the uuid of its datastore, and when (`format_time`)."""
+
+    remote: Line
+    datastore: Line
+    time: Line
+
+
 class SnapshotState(msgspec.Struct, frozen=True, kw_only=True):
     """`state.json`: what may change about a snapshot after it was written."""
 
@@ -119,6 +127,8 @@ class SnapshotState(msgspec.Struct, frozen=True, kw_only=True):
     notes: Annotated[str, msgspec.Meta(max_length=limits.STATE_BYTES_MAX)] = ""
     protected: bool = False
     verify: VerifyState | None = None
+    # A later addition; absent where the snapshot was made here.
+    brought: Brought | msgspec.UnsetType = msgspec.UNSET
 
 
 class GroupOwner(msgspec.Struct, frozen=True, kw_only=True):

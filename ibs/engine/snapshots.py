@@ -242,6 +242,9 @@ def snapshot_view(stored: StoredSnapshot) -> SnapshotView:
         notes=state.notes,
         verify=state.verify.result if state.verify is not None else "",
         signed_by=stored.signature.by,
+        manifest_digest=stored.digest.hex(),
+        source="" if isinstance(manifest.source, msgspec.UnsetType) else manifest.source,
+        brought=not isinstance(state.brought, msgspec.UnsetType),
     )
 
 

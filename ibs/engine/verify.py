@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+import msgspec
 import numpy as np
 import trio
 
@@ -265,7 +266,9 @@ class _SnapshotCheck:
         ours = manifests.public_key(self._context.signing_seed).hex()
         if stored.signature.by != "server" or stored.signature.signer != ours:
             self.proof.remove(SIGNATURE)
-        if stored.manifest.datastore != self._context.uuid:
+        brought = stored.state.brought
+        home = self._context.uuid if isinstance(brought, msgspec.UnsetType) else brought.datastore
+        if stored.manifest.datastore not in {self._context.uuid, home}:
             findings.fail(CORRUPT, f"{stored.name}: its manifest is of datastore {stored.manifest.datastore}")
 
     def _check_blobs(self) -> None:

@@ -1,6 +1,6 @@
 """Work that somebody starts and does not wait for: it ends with the server, and what fails in it ends nothing else.
 
-Used by `app`, which hands the function to services as `spawn`.
+Used by `app`, which hands the function to services as `spawn`. And what to make of the errors of many tasks.
 """
 
 from __future__ import annotations
@@ -28,3 +28,10 @@ async def _guarded(work: Work) -> None:
         _log.info("a session had ended already", reason=error.message)
     except Exception:  # noqa: BLE001 - the border of background work
         _log.exception("background work failed")
+
+
+def leaf(error: BaseException, kind: type[BaseException]) -> BaseException | None:
+    """The first of that kind inside nested groups."""
+    if isinstance(error, BaseExceptionGroup):
+        return next((found for inner in error.exceptions if (found := leaf(inner, kind)) is not None), None)
+    return error if isinstance(error, kind) else None

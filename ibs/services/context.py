@@ -30,6 +30,7 @@ from ibs.services.audit import Audit
 from ibs.services.bundle import Support
 from ibs.services.certificates import Certificates
 from ibs.services.collecting import StartGc, UndoGc, gc_status, steer_gc
+from ibs.services.copying import Copying
 from ibs.services.gc import Cleanup
 from ibs.services.hosts import Hosts
 from ibs.services.jobs import JobDesk
@@ -170,6 +171,7 @@ class ServerContext:
     notifications: Notifications
     keys: Keys
     remotes: Remotes
+    copying: Copying
 
     @property
     def tls(self) -> ssl.SSLContext:

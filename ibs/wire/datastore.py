@@ -162,6 +162,11 @@ class SnapshotView(Wire, frozen=True, kw_only=True):
     verify: str = ""
     signed_by: str = ""
     notes: str = ""
+    manifest_digest: str = ""
+    source: str = ""
+    """Digest of the manifest that it was made from when its group was moved; "" otherwise."""
+    brought: bool = False
+    """Copied from another server."""
     locked_until: str = ""
     locked_by: str = ""
     """Until then nobody can remove it; "" when it is not locked."""

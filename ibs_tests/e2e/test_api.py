@@ -175,7 +175,8 @@ def requests_for(world: World, name: str, mode: Any, examples: int) -> Callable[
     return run
 
 
-NAMES = [route.operation for route in ALL]
+# A new certificate would lock out this very test, which pins the one that the server began with.
+NAMES = [route.operation for route in ALL if route.operation != "certificate_renew"]
 
 
 @pytest.mark.parametrize("mode", [Mode.POSITIVE, Mode.NEGATIVE], ids=lambda mode: mode.value)

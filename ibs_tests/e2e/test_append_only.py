@@ -21,7 +21,17 @@ from ibs_tests.support.treecmp import tree_differences
 from ibs_tests.support.trees import many_files
 
 # Readable by anyone who is known, or about oneself; none of them changes anything.
-HARMLESS = {"ping", "whoami", "datastore_list", "gc_status", "schedule_list", "task_list", "access_explain", "logout"}
+HARMLESS = {
+    "ping",
+    "whoami",
+    "datastore_list",
+    "remote_list",
+    "gc_status",
+    "schedule_list",
+    "task_list",
+    "access_explain",
+    "logout",
+}
 # What a client of backups is there for, on its own groups only.
 OWN = {"group_list", "snapshot_list", "snapshot_show", "snapshot_change", "session_open", "reader_open"}
 OWN |= {"namespace_list", "bin_list"}

@@ -29,7 +29,7 @@ from ibs.errors import IbsError
 from ibs.runtime.clock import START
 from ibs.storage.local import LocalStore
 from ibs.storage.local import Options as StoreOptions
-from ibs_tests.sim.alphabet import find_key
+from ibs_tests.sim.alphabet import Register
 from ibs_tests.sim.disk import File, Folder, Node
 from ibs_tests.sim.machine import MOUNT, Killed, Machine
 from ibs_tests.sim.model import IN_BIN, IN_PLACE, Model, Snapshot, State, Violation
@@ -401,7 +401,7 @@ class World:
             pool=self.machine.threads,
             clock=self.machine.clock,
             entropy=self._entropy.randbytes,
-            keys=find_key,
+            keys=Register(),
             publish=self.events.append,
             signing_seed=SEED,
             modes=Modes("s1", held),

@@ -356,6 +356,7 @@ class FakeContext:
         self.keys = Recorder(self.asked, register | {"policies": [sample(KeyPolicy)], "set_policy": sample(KeyPolicy)})
         far = dict.fromkeys(("show", "create", "update"), sample(RemoteView)) | {"list": [sample(RemoteView)]}
         self.remotes = Recorder(self.asked, far | {"test": sample(RemoteTest), "remove": None})
+        self.copying = Recorder(self.asked, {"pull": UPID})
         self.support = Recorder(self.asked, {"start": UPID, "read": pieces()})
         self.upkeep = Recorder(self.asked, {"maintain": UPID, "reindex": UPID})
         life = {"change": sample(SnapshotView), "forget": sample(BinView), "bin_list": [sample(BinView)]}

@@ -55,14 +55,15 @@ class Box:
     entropy: Callable[[int], bytes] = field(default_factory=counting_entropy)
     events: list[Event] = field(default_factory=list)
     opened: list[LocalStore] = field(default_factory=list)
+    uuid: str = STORE_UUID
 
     def create(self) -> Box:
-        LocalStore.create(self.path, "s1", STORE_UUID, created=self.clock.now())
+        LocalStore.create(self.path, "s1", self.uuid, created=self.clock.now())
         return self
 
     def open_store(self) -> LocalStore:
         """The store alone."""
-        store = LocalStore.open(self.path, STORE_UUID, SERVER, name="s1", options=self.options)
+        store = LocalStore.open(self.path, self.uuid, SERVER, name="s1", options=self.options)
         self.opened.append(store)
         return store
 
@@ -70,7 +71,7 @@ class Box:
         store = self.open_store()
         context = StoreContext(
             name="s1",
-            uuid=STORE_UUID,
+            uuid=self.uuid,
             generation=store.epoch,
             store=store,
             folders=SnapshotFolders(store.snapshots),

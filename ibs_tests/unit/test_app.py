@@ -19,6 +19,7 @@ import trio.testing
 from ibs import app, log
 from ibs.app import Running, serve
 from ibs.errors import BusyError, FailedError, IbsError, UnavailableError
+from ibs.runtime.background import leaf
 from ibs.runtime.settings import Settings
 from ibs.security.pinning import pinned_context
 
@@ -123,7 +124,7 @@ async def test_a_port_in_use_is_one_clear_error(tmp_path: Path) -> None:
         wanted = settings(tmp_path / "2", listen_port=port)
         with pytest.raises(ExceptionGroup) as caught:
             await serve(wanted)
-        cause = app._leaf(caught.value, IbsError)
+        cause = leaf(caught.value, IbsError)
         assert isinstance(cause, UnavailableError)
         assert f"cannot listen on 127.0.0.1:{port}" in cause.message
         assert not (tmp_path / "2" / "state" / "server.json").exists()

@@ -34,6 +34,7 @@ from ibs.cli.admin import (
     snapshot,
     status,
     support,
+    sync,
     task,
     verify,
     worker,
@@ -90,6 +91,7 @@ root.add_typer(host.root)
 root.add_typer(job.root)
 root.add_typer(key.root)
 root.add_typer(remote.root)
+root.add_typer(sync.root)
 root.add_typer(preview.root)
 access.users.command("password", epilog=example("ironcore-backup user password anna@ibs"))(person.password)
 access.users.add_typer(person.totp)

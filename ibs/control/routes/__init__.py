@@ -26,6 +26,7 @@ from ibs.control.routes import (
     sessions,
     sla,
     support,
+    sync,
     system,
     tasks,
 )
@@ -34,5 +35,5 @@ _STORES = (datastores, lifecycle, locks, gc, schedules, sessions, readers)
 _PEOPLE = (access, logins, roles, keys)
 _SERVER = (system, certificate, services, metrics)
 _WATCH = (audit, support, sla, notifications)
-_NOUNS = (*_SERVER, *_STORES, tasks, jobs, hosts, remotes, *_PEOPLE, *_WATCH)
+_NOUNS = (*_SERVER, *_STORES, tasks, jobs, hosts, remotes, sync, *_PEOPLE, *_WATCH)
 ALL = tuple(chain.from_iterable(noun.routes for noun in _NOUNS))

@@ -18,11 +18,12 @@ from ibs.core import manifest as manifests
 from ibs.core.access import owns
 from ibs.core.ids import digest
 from ibs.core.index import IdArray
-from ibs.core.manifest import Manifest, ManifestArchive, Signature, SnapshotState
+from ibs.core.manifest import Brought, Manifest, ManifestArchive, Signature, SnapshotState
+from ibs.core.names import format_time
 from ibs.engine.context import StoreContext
 from ibs.engine.session.bases import not_known_bad, present
 from ibs.engine.session.discard import settle
-from ibs.engine.session.facts import SessionFacts
+from ibs.engine.session.facts import Foreign, SessionFacts
 from ibs.engine.session.pins import PinSet
 from ibs.engine.session.records import GrowingIndex
 from ibs.errors import ChunkNotFound, ConflictError, CorruptChunk, IbsError, RefusedError, UsageError
@@ -60,6 +61,33 @@ class Committed:
     left: SessionFacts | None
 
 
+async def commit_foreign(context: StoreContext, staged: Staged, foreign: Foreign) -> Committed:
+    """As `commit`, of a manifest that was made and signed elsewhere: what it lists must be here, byte for byte.
+
+    The caller holds the group's lock. Raises UsageError, ChunkNotFound, CorruptChunk, and what the store raises.
+    *Durability* and *cancellation*: as for `commit`.
+    """
+    facts, manifest = staged.facts, foreign.manifest
+    if facts.foreign != digest(foreign.raw).hex():
+        raise UsageError("the session was opened for another manifest", hint="commit the one it was opened with")
+    _compare(_listed(staged, manifest))
+    for archive in manifest.archives:
+        _check_archive(archive, staged.indexes[archive.name], facts)
+    used = await context.pool.disk(check_presence, context, staged)
+    result = CommitResult(
+        snapshot=facts.snapshot,
+        manifest_digest=facts.foreign,
+        status="OK",
+        new_chunks=staged.new_chunks,
+        new_bytes=staged.new_bytes,
+    )
+    brought = Brought(remote=foreign.remote, datastore=manifest.datastore, time=format_time(context.clock.now()))
+    state = SnapshotState(notes=foreign.notes, protected=foreign.protected, brought=brought)
+    with trio.CancelScope(shield=True):
+        left = await context.pool.disk(_publish, context, staged, foreign.raw, foreign.signature, used, state)
+    return Committed(result, left)
+
+
 async def commit(context: StoreContext, staged: Staged, request: CommitRequest) -> Committed:
     """Check everything, publish, return what happened. The caller holds the group's lock.
 
@@ -77,7 +105,7 @@ async def commit(context: StoreContext, staged: Staged, request: CommitRequest) 
         new_bytes=staged.new_bytes,
     )
     with trio.CancelScope(shield=True):
-        left = await context.pool.disk(_publish, context, staged, raw, signature, used)
+        left = await context.pool.disk(_publish, context, staged, raw, signature, used, SnapshotState())
     return Committed(result, left)
 
 
@@ -97,7 +125,7 @@ def _checked(context: StoreContext, staged: Staged, raw: bytes, signature: str) 
 def check_facts(staged: Staged, manifest: Manifest) -> None:
     """The manifest must say what the server knows itself. Raises UsageError naming the first difference."""
     facts = staged.facts
-    pairs = {
+    pairs: dict[str, tuple[object, object]] = {
         "datastore": (manifest.datastore, facts.store_uuid),
         "snapshot": (manifest.snapshot, facts.snapshot),
         "sequence": (manifest.sequence, facts.sequence),
@@ -105,14 +133,29 @@ def check_facts(staged: Staged, manifest: Manifest) -> None:
         "owner": (manifest.owner, facts.auth_id),
         "source": (manifest.source is msgspec.UNSET, True),  # what a snapshot was made from only the server says
         "encryption": (manifest.mode == "encrypted", bool(facts.key_fingerprint)),
+        **_listed(staged, manifest),
+    }
+    if facts.key_fingerprint or (manifest.mode == "signed" and facts.signing_key):
+        pairs["key fingerprint"] = (manifest.key_fingerprint, facts.key_fingerprint or facts.signing_key)
+    _compare(pairs)
+    if not manifest.archives:
+        raise UsageError("the manifest lists no archive", hint="a snapshot holds at least one archive")
+    for archive in manifest.archives:
+        _check_archive(archive, staged.indexes[archive.name], facts)
+
+
+def _listed(staged: Staged, manifest: Manifest) -> dict[str, tuple[object, object]]:
+    """Archives and blobs: what the manifest states, and what the session has."""
+    return {
         "archives": (sorted(one.name for one in manifest.archives), sorted(_closed(staged))),
         "blobs": (
             sorted((blob.name, blob.bytes, blob.digest) for blob in manifest.blobs),
             sorted((name, blob.size, blob.digest) for name, blob in staged.blobs.items()),
         ),
     }
-    if facts.key_fingerprint or (manifest.mode == "signed" and facts.signing_key):
-        pairs["key fingerprint"] = (manifest.key_fingerprint, facts.key_fingerprint or facts.signing_key)
+
+
+def _compare(pairs: Mapping[str, tuple[object, object]]) -> None:
     for what, (stated, known) in pairs.items():
         if stated != known:
             raise UsageError(
@@ -120,10 +163,6 @@ def check_facts(staged: Staged, manifest: Manifest) -> None:
                 hint="the manifest must state what the server answered in this session",
                 field=what,
             )
-    if not manifest.archives:
-        raise UsageError("the manifest lists no archive", hint="a snapshot holds at least one archive")
-    for archive in manifest.archives:
-        _check_archive(archive, staged.indexes[archive.name], facts)
 
 
 def _shown(value: object) -> str:
@@ -193,8 +232,13 @@ def check_presence(context: StoreContext, staged: Staged) -> list[IdArray]:
     return used
 
 
-def _publish(
-    context: StoreContext, staged: Staged, raw: bytes, signature: Signature, used: list[IdArray]
+def _publish(  # noqa: PLR0917 - one call, in the order of the files
+    context: StoreContext,
+    staged: Staged,
+    raw: bytes,
+    signature: Signature,
+    used: list[IdArray],
+    state: SnapshotState,
 ) -> SessionFacts | None:
     """Owner, barrier, files, manifest, then the journal. One piece of work: it is never abandoned half way."""
     facts, folders = staged.facts, context.folders
@@ -208,7 +252,7 @@ def _publish(
         f"{archive}.idx": f"{facts.session_id}/{staged.indexes[archive].file}" for archive in _closed(staged)
     }
     content.update({blob: f"{facts.session_id}/{at.file}" for blob, at in staged.blobs.items()})
-    content[manifests.STATE_FILE] = manifests.encode_state(SnapshotState())
+    content[manifests.STATE_FILE] = manifests.encode_state(state)
     content[manifests.SIGNATURE_FILE] = manifests.encode_signature(signature)
     content[manifests.MANIFEST_FILE] = raw
     if not owner:

@@ -6,11 +6,13 @@ Used by `engine` only. A session on disk whose server died is read back from the
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
 import msgspec
 
+from ibs.core.manifest import Manifest, Signature
 from ibs.core.names import SnapshotName
 from ibs.errors import FormatError, UsageError
 from ibs.wire.session import StageReport
@@ -29,6 +31,8 @@ class SessionState(StrEnum):
 
 class SessionFacts(msgspec.Struct, frozen=True, kw_only=True):
     """`domain` is hex; `sequence` and `previous` are what the manifest must state; `signer` hex or "".
+
+    `foreign`: the digest (hex) of the one manifest that may be committed, from another datastore; "" for a backup.
 
     `leftover`: the session is committed, and its journal names what it delivered or inherited in vain. Such a folder is
     never resumed, only discarded in its time.
@@ -49,6 +53,7 @@ class SessionFacts(msgspec.Struct, frozen=True, kw_only=True):
     previous: str
     signer: str = ""
     signing_key: str = ""
+    foreign: str = ""
     leftover: bool = False
 
     @property
@@ -59,6 +64,22 @@ class SessionFacts(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def domain_bytes(self) -> bytes:
         return bytes.fromhex(self.domain)
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A snapshot of another datastore that is to be kept as it is. `signer`: whom its server is trusted to sign as.
+
+    `remote` is what the other server is called here.
+    """
+
+    raw: bytes
+    manifest: Manifest
+    signature: Signature
+    signer: bytes
+    remote: str
+    notes: str = ""
+    protected: bool = False
 
 
 class SessionObserver(Protocol):

@@ -13,8 +13,9 @@ import msgspec
 import numpy as np
 
 from ibs.core import limits
+from ibs.core import manifest as manifests
 from ibs.core.access import owns
-from ibs.core.ids import parse_fingerprint
+from ibs.core.ids import digest, parse_fingerprint
 from ibs.core.manifest import GroupMark
 from ibs.core.names import Group, Namespace, SnapshotName, check_archive, format_time, parse_time
 from ibs.engine.context import StoreContext
@@ -22,10 +23,11 @@ from ibs.engine.folders import StoredSnapshot
 from ibs.engine.references import journal_of
 from ibs.engine.session.bases import Base, base_file, pin_bases, present
 from ibs.engine.session.discard import remove_staging
-from ibs.engine.session.facts import SESSION_FILE, SessionFacts
+from ibs.engine.session.facts import SESSION_FILE, Foreign, SessionFacts
 from ibs.engine.session.pins import JOURNAL_FILE, PinSet
 from ibs.engine.session.records import distinct
 from ibs.errors import (
+    ConflictError,
     EncryptionRequired,
     FormatError,
     IbsError,
@@ -54,6 +56,7 @@ class Wanted:
     upid: str
     signing_key: str = ""
     """Fingerprint of the registered key that a plain snapshot is signed with."""
+    foreign: Foreign | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,33 @@ async def check_request(context: StoreContext, auth_id: str, request: SessionOpe
     )
 
 
+def check_foreign(context: StoreContext, auth_id: str, foreign: Foreign, upid: str) -> Wanted:
+    """A request to keep a snapshot of another datastore as it is.
+
+    Raises UsageError, FormatError, SignatureInvalid (not signed by that server, nor by a client), ConflictError.
+    """
+    manifest, signature = foreign.manifest, foreign.signature
+    if manifest.datastore == context.uuid:
+        raise UsageError(f"snapshot {manifest.snapshot} was made in this very datastore", hint="name another source")
+    manifests.verify(foreign.raw, signature, signer=None if signature.by == "client" else foreign.signer)
+    name = SnapshotName.parse(manifest.snapshot)
+    if context.folders.exists(name):
+        raise ConflictError(f"snapshot {name} is there already", hint="see: snapshot show")
+    encrypted = manifest.mode == "encrypted"
+    return Wanted(
+        auth_id,
+        name.namespace,
+        name.group,
+        tuple(archive.name for archive in manifest.archives),
+        manifest.key_fingerprint if encrypted else "",
+        parse_fingerprint(manifest.key_fingerprint) if encrypted else PLAIN_DOMAIN,
+        signature.signer,
+        use_base=False,
+        upid=upid,
+        foreign=foreign,
+    )
+
+
 async def _signer(context: StoreContext, request: SessionOpen, key: bytes) -> str:
     """The public half (hex) of a registered key. Raises KeyNotRegistered."""
     found = await context.keys.find(context.name, request.namespace, key.hex(":"))
@@ -135,12 +165,15 @@ def prepare(
     Raises RefusedError, NoSpace and what the store raises; the new folder is gone then and the old ones are kept.
     """
     check_owner(context, wanted)
-    newest = _newest(context, wanted)
+    newest = _newest(context, wanted) if wanted.foreign is None else None
     session_id = context.new_id()
     folder = context.store.staging.create(session_id)
     try:
-        moment = _moment(context, wanted, after)
-        facts = _facts(context, wanted, session_id, epoch, newest, moment)
+        if wanted.foreign is not None:
+            facts = _foreign_facts(context, wanted, session_id, epoch, wanted.foreign)
+        else:
+            moment = _moment(context, wanted, after)
+            facts = _facts(context, wanted, session_id, epoch, newest, moment)
         folder.write(SESSION_FILE, msgspec.json.encode(facts))
         bases = {}
         if newest is not None and wanted.use_base:
@@ -210,6 +243,28 @@ def _facts(  # noqa: PLR0917 - one call, in order of the fields
         sequence=max(newest.manifest.sequence if newest is not None else 0, _mark(context, wanted).sequence) + 1,
         previous=newest.digest.hex() if newest is not None else "",
         signer=wanted.signer,
+    )
+
+
+def _foreign_facts(
+    context: StoreContext, wanted: Wanted, session_id: str, epoch: int, foreign: Foreign
+) -> SessionFacts:
+    """Name, number and predecessor are those that were given elsewhere."""
+    return SessionFacts(
+        session_id=session_id,
+        store_uuid=context.uuid,
+        auth_id=wanted.auth_id,
+        snapshot=foreign.manifest.snapshot,
+        archives=list(wanted.archives),
+        domain=wanted.domain.hex(),
+        key_fingerprint=wanted.key_fingerprint,
+        epoch=epoch,
+        opened=format_time(context.clock.now()),
+        upid=wanted.upid,
+        sequence=foreign.manifest.sequence,
+        previous=foreign.manifest.previous,
+        signer=wanted.signer,
+        foreign=digest(foreign.raw).hex(),
     )
 
 

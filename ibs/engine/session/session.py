@@ -11,22 +11,25 @@ Used by `engine`; reached through `SessionTable`. Invariants (tests name them):
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 
+import numpy as np
 import trio
 from msgspec import structs
+from numpy.typing import NDArray
 
 from ibs.core import limits
 from ibs.core.events import EventSource, Severity
 from ibs.core.ids import ID_BYTES, digest
+from ibs.core.index import IdArray
 from ibs.core.names import archive_kind, check_blob_name
 from ibs.engine.context import StoreContext
 from ibs.engine.session import commit as committing
-from ibs.engine.session.bases import Base
-from ibs.engine.session.facts import SessionFacts, SessionObserver, SessionState
+from ibs.engine.session.bases import Base, present
+from ibs.engine.session.facts import Foreign, SessionFacts, SessionObserver, SessionState
 from ibs.engine.session.ingest import Ingest
 from ibs.engine.session.opening import Prepared
-from ibs.engine.session.pins import id_array
+from ibs.engine.session.pins import JOURNAL_FILE, id_array
 from ibs.engine.session.records import GrowingIndex
 from ibs.errors import BusyError, ConflictError, NotFoundError, RefusedError, SessionLost, UsageError
 from ibs.ports.chunkstore import Address
@@ -278,6 +281,34 @@ class WriteSession:
             raise NotFoundError(f"archive {archive!r} has no base", hint="see `bases` in the answer to open")
         return base
 
+    # --- what comes from another datastore ---
+
+    async def adopt(self, ids: IdArray) -> NDArray[np.bool_]:
+        """Promise all of these; tells which are here, good, and need not be sent. For snapshots brought from elsewhere.
+
+        It is the caller who may read them all there: nobody learns here what others have. Raises NoSpace.
+        """
+        with self._call():
+            return await self._context.pool.disk(self._adopt, ids)
+
+    def _adopt(self, ids: IdArray) -> NDArray[np.bool_]:
+        fresh = ids[self._pins.missing(ids)]
+        if len(fresh):
+            # As for what is inherited: in the journal, and told to deletions, before the store is asked.
+            self._folder.append(JOURNAL_FILE, fresh.tobytes())
+            self._context.gate.announce(self._pins.domain, fresh)
+            self._pins.inherit(fresh[present(self._context.store, self._pins.domain, fresh)])
+        usable = np.ones(len(ids), dtype=np.bool_)
+        usable[self._pins.missing(ids)] = False
+        return usable
+
+    async def commit_foreign(self, foreign: Foreign) -> CommitResult:
+        """As `commit`, of a manifest that was made elsewhere. Raises what `session.commit_foreign` finds wrong."""
+        async with self._commit_lock:
+            self._require_open()
+            result = await self._conclude(lambda: committing.commit_foreign(self._context, self._staged(), foreign))
+        return await self._told(result)
+
     # --- progress and end ---
 
     async def report(self, report: StageReport) -> None:
@@ -298,20 +329,28 @@ class WriteSession:
             self._require_open()
             if request.report is not None:
                 await self.report(request.report)
-            self.state = SessionState.COMMITTING
-            try:
-                await self._quiet()
-                async with self._context.locks.of(self.facts.name.namespace, self.facts.name.group):
-                    done = await committing.commit(self._context, self._staged(), request)
-                    # From here to `_ended` there is no await: visible on disk and ended in memory are one step.
-                    result = self._result = structs.replace(done.result, healed_chunks=self._ingest.healed_chunks)
-                    self.left = done.left
-                    self.state = SessionState.COMMITTED
-                    self._end()
-            finally:
-                if self.state is SessionState.COMMITTING:
-                    self.state = SessionState.OPEN
-                    self.touched = self._context.clock.monotonic()
+            result = await self._conclude(lambda: committing.commit(self._context, self._staged(), request))
+        return await self._told(result)
+
+    async def _conclude(self, work: Callable[[], Awaitable[committing.Committed]]) -> CommitResult:
+        """The commit itself. The caller holds the commit lock."""
+        self.state = SessionState.COMMITTING
+        try:
+            await self._quiet()
+            async with self._context.locks.of(self.facts.name.namespace, self.facts.name.group):
+                done = await work()
+                # From here to `_ended` there is no await: visible on disk and ended in memory are one step.
+                result = self._result = structs.replace(done.result, healed_chunks=self._ingest.healed_chunks)
+                self.left = done.left
+                self.state = SessionState.COMMITTED
+                self._end()
+        finally:
+            if self.state is SessionState.COMMITTING:
+                self.state = SessionState.OPEN
+                self.touched = self._context.clock.monotonic()
+        return result
+
+    async def _told(self, result: CommitResult) -> CommitResult:
         if result.healed_chunks:
             text = f"{result.healed_chunks} damaged or missing chunks were replaced by backup {result.snapshot}"
             self._context.emit(EventSource.DATASTORE, Severity.NOTICE, "datastore.healed", text)

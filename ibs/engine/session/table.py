@@ -23,8 +23,8 @@ from ibs.engine.context import StoreContext
 from ibs.engine.modes import Use
 from ibs.engine.references import facts_of, of_snapshot
 from ibs.engine.session.discard import Discarded, discard_received, discard_session, settle
-from ibs.engine.session.facts import SessionFacts, SessionObserver, SessionState, is_session_id
-from ibs.engine.session.opening import Prepared, Wanted, check_request, prepare
+from ibs.engine.session.facts import Foreign, SessionFacts, SessionObserver, SessionState, is_session_id
+from ibs.engine.session.opening import Prepared, Wanted, check_foreign, check_request, prepare
 from ibs.engine.session.session import WriteSession
 from ibs.errors import BusyError, DatastoreReadOnly, FormatError, IbsError, NoSpace, NotFoundError, SessionLost
 from ibs.wire.session import CommitRequest, CommitResult, SessionOpen
@@ -77,6 +77,23 @@ class SessionTable:
         if self._closing:
             raise BusyError(self._closing)
         wanted = await check_request(self._context, auth_id, request, upid)
+        return await self._admit(wanted, observer)
+
+    async def open_foreign(
+        self, auth_id: str, foreign: Foreign, *, upid: str = "", observer: SessionObserver | None = None
+    ) -> WriteSession:
+        """Open a session that keeps a snapshot of another datastore as it is; `commit_foreign` ends it.
+
+        Raises what `open` raises, SignatureInvalid, ConflictError when the snapshot is there already.
+        """
+        self._context.modes.require(Use.WRITE)
+        wanted = await self._context.pool.disk(check_foreign, self._context, auth_id, foreign, upid)
+        return await self._admit(wanted, observer)
+
+    async def _admit(self, wanted: Wanted, observer: SessionObserver | None) -> WriteSession:
+        """The group's lock, no other session in it, and a place among all sessions."""
+        if self._closing:
+            raise BusyError(self._closing)
         async with self._context.locks.of(wanted.namespace, wanted.group):
             await self._make_way(wanted)
             if len(self._open) + self._opening >= limits.SESSIONS_PER_STORE_MAX:
@@ -319,4 +336,5 @@ def _may_inherit(facts: SessionFacts, wanted: Wanted) -> bool:
         and _group_of(facts) == (wanted.namespace, wanted.group)
         and facts.auth_id == wanted.auth_id
         and facts.domain_bytes == wanted.domain
+        and bool(facts.foreign) == (wanted.foreign is not None)  # what was only found here is no client's to name
     )

@@ -54,6 +54,7 @@ DECIDED_BY_HANDLER: dict[str, Any] = {
     "totp_disable": everywhere(_P.ACCESS_MODIFY),
     "datastore_list": KNOWN,  # filtered
     "remote_list": KNOWN,  # filtered
+    "sync_pull": tuple(caller for caller in MODIFYING if caller in any_of(_P.REMOTE_READ)),  # both
     "group_list": LISTING,
     "snapshot_list": LISTING,
     "snapshot_show": LISTING,

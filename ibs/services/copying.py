@@ -1,0 +1,191 @@
+"""Desk for copies between servers: what a pull looks at, what it brings, and how it is told as a task.
+
+Made by `app`, used through `ServerContext.copying`. Which snapshots are brought is `services.sync_select`'s rule; how
+one is brought, `services.pulling`'s. One that cannot be brought is a warning, and the others go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from ibs.client.http import ApiClient
+from ibs.client.transport import HttpRestoreTransport
+from ibs.core import limits_sync
+from ibs.core.names import Namespace, SnapshotName
+from ibs.core.tasks import TaskType
+from ibs.engine.datastore import Datastore
+from ibs.engine.datastores import Datastores
+from ibs.engine.modes import Use
+from ibs.engine.task import Task
+from ibs.engine.tasks import TaskRegistry
+from ibs.errors import (
+    ChunkNotFound,
+    ConflictError,
+    CorruptChunk,
+    FailedError,
+    FormatError,
+    IbsError,
+    NotFoundError,
+    SignatureInvalid,
+)
+from ibs.ports.clock import Clock
+from ibs.ports.pool import Pool
+from ibs.runtime.background import leaf
+from ibs.services.pulling import Figures, Place, Wish, pull_snapshot
+from ibs.services.remotes import Remotes
+from ibs.services.sync_select import Bring, Filter, Plan, Seen, plan
+from ibs.units import format_bytes
+from ibs.wire.datastore import SnapshotView
+from ibs.wire.session import StageFigures, StageReport
+from ibs.wire.sync import PullStart
+
+_ONE = (ChunkNotFound, CorruptChunk, FormatError, SignatureInvalid, ConflictError, NotFoundError)
+"""Trouble of one snapshot, not of the line or the datastore."""
+
+
+class Copying:
+    """One a server."""
+
+    def __init__(
+        self,
+        datastores: Datastores,
+        remotes: Remotes,
+        tasks: TaskRegistry,
+        *,
+        pool: Pool,
+        clock: Clock,
+        spawn: Callable[[Callable[[], Awaitable[object]]], None],
+        note_commit: Callable[[str, str], None],
+    ) -> None:
+        self._datastores = datastores
+        self._remotes = remotes
+        self._tasks = tasks
+        self._pool = pool
+        self._clock = clock
+        self._spawn = spawn
+        self._note_commit = note_commit
+
+    async def pull(self, auth_id: str, store: str, request: PullStart) -> str:
+        """Start bringing what is missing here; the answer is the task's UPID. Raises UsageError, NotFoundError,
+        DatastoreOffline, Quarantined, UnderMaintenance."""
+        wanted = Filter(
+            groups=tuple(request.groups),
+            types=tuple(request.types),
+            newest=request.newest,
+            age_seconds_max=request.max_age_seconds,
+        )
+        Namespace.parse(request.namespace)
+        (await self._datastores.get(store)).context.modes.require(Use.WRITE)
+        await self._remotes.show(request.remote)
+
+        async def work(task: Task) -> str:
+            datastore = await self._datastores.get(store)
+            return await self._pull(task, datastore, request, wanted)
+
+        task = await self._tasks.start(TaskType.SYNC, f"{store}:pull:{request.remote}:{request.source}", auth_id)
+        self._spawn(lambda: task.run(work))
+        return task.upid
+
+    async def _pull(self, task: Task, datastore: Datastore, request: PullStart, wanted: Filter) -> str:
+        async with self._remotes.connect(request.remote) as (api, row):
+            there = await _listing(api, request.source, request.namespace)
+            here = await datastore.snapshots.snapshot_views(Namespace.parse(request.namespace))
+            views = {view.snapshot: view for view in there}
+            chosen = plan(_seen(there), _seen(here), wanted, self._clock.now(), resync=False)
+            _tell_plan(task, chosen, request)
+            figures, failed = Figures(), 0
+            place = Place(datastore, task.auth_id, task.upid, _Quiet(), self._pool)
+            for one in chosen.bring:
+                view = views[_full(one, request.namespace)]
+                wish = Wish(
+                    request.remote,
+                    bytes.fromhex(row.signer),
+                    request.source,
+                    view.snapshot,
+                    notes=view.notes,
+                    protected=view.protected,
+                )
+                failed += not await self._one(api, wish, place, figures, task)
+        return _summary(task, chosen, figures, failed)
+
+    async def _one(self, api: ApiClient, wish: Wish, place: Place, figures: Figures, task: Task) -> bool:
+        """Bring one; False when it cannot be, for reasons of its own."""
+        before = (figures.chunks, figures.bytes)
+
+        def moved() -> None:
+            task.progress(stages={"pull": StageFigures(items=figures.chunks, bytes=figures.bytes)})
+
+        try:
+            async with HttpRestoreTransport(api) as transport:
+                await pull_snapshot(transport, wish, place, figures, moved)
+        except BaseExceptionGroup as group:
+            error = leaf(group, IbsError) or group
+            if not isinstance(error, _ONE):
+                raise error from None
+            task.warn(f"{wish.snapshot} was not brought: {error.message}")
+            return False
+        except _ONE as error:
+            task.warn(f"{wish.snapshot} was not brought: {error.message}")
+            return False
+        self._note_commit(place.datastore.uuid, wish.snapshot)
+        chunks, size = figures.chunks - before[0], format_bytes(figures.bytes - before[1])
+        task.log("info", f"{wish.snapshot}: {chunks} chunks, {size} fetched")
+        return True
+
+
+class _Quiet:
+    """Nobody to be told: the task tells of each snapshot itself."""
+
+    async def reported(self, report: StageReport) -> None:
+        """Nothing reports here."""
+
+    async def ended(self, status: str, message: str) -> None:
+        """The task tells it."""
+
+
+async def _listing(api: ApiClient, source: str, namespace: str) -> list[SnapshotView]:
+    return await api.get(f"/datastores/{source}/snapshots", list[SnapshotView], params={"namespace": namespace})
+
+
+def _seen(views: Sequence[SnapshotView]) -> list[Seen]:
+    """As the rules of selection see them. Raises FormatError for a listing without times."""
+    found = []
+    for view in views:
+        name = SnapshotName.parse(view.snapshot)
+        if name.time is None:
+            raise FormatError(f"snapshot {view.snapshot!r} has no time")
+        found.append(
+            Seen(
+                group=name.group,
+                time=name.time,
+                digest=view.manifest_digest,
+                source=view.source,
+                good=view.verify in {"", "OK"},
+                protected=view.protected,
+                brought=view.brought,
+            )
+        )
+    return found
+
+
+def _full(one: Bring, namespace: str) -> str:
+    return str(SnapshotName(Namespace.parse(namespace), one.snapshot.group, one.snapshot.time))
+
+
+def _tell_plan(task: Task, chosen: Plan, request: PullStart) -> None:
+    place = f"{request.remote}:{request.source}"
+    task.log("info", f"{len(chosen.bring)} snapshots of {place} are missing here, {chosen.there} are here already")
+    for one in chosen.conflicts[: limits_sync.PULL_TROUBLES_SHOWN]:
+        task.warn(f"{one.name} is here with another content: both are left alone")
+
+
+def _summary(task: Task, chosen: Plan, figures: Figures, failed: int) -> str:
+    text = (
+        f"{figures.snapshots} snapshots brought, {chosen.there} were here already; "
+        f"{figures.chunks} chunks, {format_bytes(figures.bytes)} fetched, {figures.chunks_there} chunks were here"
+    )
+    if failed and not figures.snapshots:
+        raise FailedError(f"{failed} snapshots could not be brought", hint=f"see: ironcore-backup task log {task.upid}")
+    text += f"; {failed} could not be brought" if failed else ""
+    task.log("info", text)
+    return text

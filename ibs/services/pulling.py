@@ -1,0 +1,202 @@
+"""Bringing one snapshot from a remote as it is: checked before, fetched chunk by chunk, visible last (PROTOCOLS 25).
+
+Used by `services.copying`. Blobs are copied unopened, so that encrypted snapshots need no key here; each one's digest
+and header are checked as it arrives. Only what is missing is fetched. Whatever fails leaves an interrupted session,
+which the next attempt takes over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import trio
+
+from ibs.client.transport import HttpRestoreTransport
+from ibs.core import index, limits, limits_sync
+from ibs.core import manifest as manifests
+from ibs.core.ids import digest, parse_hex
+from ibs.core.index import IdArray, IndexHeader
+from ibs.core.manifest import ManifestArchive, Signature
+from ibs.engine.datastore import Datastore
+from ibs.engine.session.facts import Foreign, SessionObserver
+from ibs.engine.session.records import distinct
+from ibs.engine.session.session import WriteSession
+from ibs.errors import FormatError, IbsError, SignatureInvalid
+from ibs.ports.pool import Pool
+from ibs.ports.transport import Buffer
+from ibs.wire.reader import ReaderOpened
+from ibs.wire.session import ArchiveClose
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """`signer`: the key (32 bytes) that the remote's server is trusted to sign with. `source` is a datastore there."""
+
+    remote: str
+    signer: bytes
+    source: str
+    snapshot: str
+    notes: str = ""
+    protected: bool = False
+
+
+@dataclass(slots=True)
+class Figures:
+    """What a run has copied so far."""
+
+    snapshots: int = 0
+    chunks: int = 0
+    chunks_there: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where it goes, as whom, and who hears of the session."""
+
+    datastore: Datastore
+    auth_id: str
+    upid: str
+    observer: SessionObserver
+    pool: Pool
+
+
+async def pull_snapshot(
+    transport: HttpRestoreTransport, wish: Wish, place: Place, figures: Figures, moved: Callable[[], None]
+) -> None:
+    """Bring one snapshot; it is durable and visible when this returns. `moved` is called as figures grow.
+
+    Raises SignatureInvalid, FormatError (what arrives is not what its manifest states), ConflictError, ChunkNotFound
+    and CorruptChunk of the remote, NoSpace, and what either side raises. *Cancellation*: interrupted, see above.
+    """
+    opened = await transport.open(wish.source, wish.snapshot)
+    status, message = "FAILED", "the copy was interrupted"
+    try:
+        foreign = checked(opened, wish)
+        session = await place.datastore.sessions.open_foreign(
+            place.auth_id, foreign, upid=place.upid, observer=place.observer
+        )
+        try:
+            for archive in foreign.manifest.archives:
+                await _archive(transport, session, archive, place.pool, figures, moved)
+            for blob in foreign.manifest.blobs:
+                await session.put_blob(blob.name, await transport.file(blob.name))
+            await session.commit_foreign(foreign)
+        except BaseException as error:
+            with trio.CancelScope(shield=True):
+                await session.interrupt(error.message if isinstance(error, IbsError) else "cancelled")
+            raise
+        figures.snapshots += 1
+        status, message = "OK", ""
+    finally:
+        with trio.move_on_after(limits.BACKUP_ABORT_SECONDS, shield=True):
+            await _close(transport, status, message)
+
+
+def checked(opened: ReaderOpened, wish: Wish) -> Foreign:
+    """The manifest, if it is the one asked for and signed by whom it must be. Raises SignatureInvalid, FormatError."""
+    raw = opened.manifest.encode("utf-8", "surrogatepass")
+    manifest = manifests.decode(raw)
+    if manifest.snapshot != wish.snapshot or opened.snapshot != wish.snapshot:
+        raise SignatureInvalid(f"asked for {wish.snapshot}, remote {wish.remote} answered with {manifest.snapshot}")
+    if not opened.signature:
+        raise SignatureInvalid(f"the manifest of {wish.snapshot} is not signed")
+    # A plain one is vouched for by its server; the others by their client, whose key only the client knows.
+    by_server = manifest.mode == "plain"
+    signer = parse_hex(opened.signer, "signer")
+    if by_server and signer != wish.signer:
+        raise SignatureInvalid(
+            f"snapshot {wish.snapshot} is signed by a server that is not remote {wish.remote}",
+            hint="bring it from the server where it was made",
+        )
+    signature = Signature(signer=opened.signer, by="server" if by_server else "client", signature=opened.signature)
+    return Foreign(raw, manifest, signature, wish.signer, wish.remote, notes=wish.notes, protected=wish.protected)
+
+
+async def _archive(  # noqa: PLR0917 - one archive, in the order of the way
+    transport: HttpRestoreTransport,
+    session: WriteSession,
+    archive: ManifestArchive,
+    pool: Pool,
+    figures: Figures,
+    moved: Callable[[], None],
+) -> None:
+    raw = await transport.file(f"{archive.name}.idx")
+    header, ids = await pool.cpu(_checked_index, raw, archive)
+    usable = await session.adopt(ids)
+    missing = ids[~usable]
+    figures.chunks_there += int(usable.sum())
+    await _fetch(transport, session, missing, figures, moved)
+    step = limits.RECORDS_BODY_BYTES_MAX // header.record_bytes
+    records = memoryview(raw)[index.HEADER_BYTES :]
+    for first in range(0, header.records, step):
+        await session.append(archive.name, first, records[first * header.record_bytes :][: step * header.record_bytes])
+    await session.close_archive(
+        archive.name,
+        ArchiveClose(
+            plain_bytes=header.plain_bytes,
+            records=header.records,
+            root=header.root.hex() if header.kind == "tree" else "",
+            depth=header.depth,
+            chunk_bytes=header.chunk_bytes,
+        ),
+    )
+
+
+async def _fetch(
+    transport: HttpRestoreTransport,
+    session: WriteSession,
+    missing: IdArray,
+    figures: Figures,
+    moved: Callable[[], None],
+) -> None:
+    """Several requests under way at once; each batch is received and pinned here before the next is asked for."""
+    starts = iter(range(0, len(missing), limits_sync.PULL_BATCH_CHUNKS))
+
+    async def work() -> None:
+        for start in starts:
+            ids = [chunk.tobytes() for chunk in missing[start : start + limits_sync.PULL_BATCH_CHUNKS]]
+            blobs = await transport.fetch(ids)
+            for part in _parts(blobs):
+                await session.send(part)
+            figures.chunks += len(blobs)
+            figures.bytes += sum(len(blob) for blob in blobs)
+            moved()
+
+    async with trio.open_nursery() as nursery:  # noqa: TID251 - the requests of one archive
+        for _ in range(limits_sync.PULL_REQUESTS):
+            nursery.start_soon(work)
+
+
+def _parts(blobs: Sequence[Buffer]) -> Iterator[Sequence[Buffer]]:
+    """In order, in parts that a session takes at once."""
+    part: list[Buffer] = []
+    size = 0
+    for blob in blobs:
+        if part and size + len(blob) > limits.CHUNK_BODY_BYTES_MAX:
+            yield part
+            part, size = [], 0
+        part.append(blob)
+        size += len(blob)
+    if part:
+        yield part
+
+
+def _checked_index(raw: bytes, archive: ManifestArchive) -> tuple[IndexHeader, IdArray]:
+    """Header, and the distinct ids of the chunks that it needs. Raises FormatError."""
+    if len(raw) != archive.index_bytes or digest(raw).hex() != archive.index_digest:
+        raise FormatError(f"the index of {archive.name} that arrived is not the one its manifest states")
+    header = index.parse_header(raw, file_bytes=len(raw))
+    records = memoryview(raw)[index.HEADER_BYTES :]
+    index.check_records(header, records)
+    ids = distinct(index.record_ids(records, header.record_bytes))
+    return header, ids[np.any(ids != 0, axis=1)]  # a hole of an image has no chunk
+
+
+async def _close(transport: HttpRestoreTransport, status: str, message: str) -> None:
+    try:
+        await transport.close(status, 0, message)
+    except IbsError:
+        return  # what the remote says to that no longer matters

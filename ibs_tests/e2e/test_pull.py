@@ -1,0 +1,157 @@
+"""Two real servers: what one has is brought by the other, as it is; killed in between, only the rest is fetched."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ibs_tests.support.programs import ServerProcess, running_server, start_server
+
+
+@dataclass
+class Sites:
+    """`there` has the backups; `here` pulls them by the remote `site-b`."""
+
+    here: ServerProcess
+    there: ServerProcess
+    folder: Path
+
+    @property
+    def tree(self) -> Path:
+        return self.folder / "tree"
+
+    def pull(self, *more: str, check: int | None = 0) -> str:
+        done = self.here.admin(
+            "sync", "pull", "--remote", "site-b", "--source", "replica", "--store", "main", *more, check=check
+        )
+        return done.out + done.err
+
+    def back_up(self, *more: str, group: str = "web01") -> str:
+        done = self.there.client(
+            "replica", "backup", f"t.tree:{self.tree}", "--backup-id", group, *more, "--output", "json"
+        )
+        return str(done.json()["snapshot"])
+
+    def restored(self, snapshot: str, target: str, *more: str) -> None:
+        back = self.folder / target
+        self.here.client("main", "restore", snapshot, "t.tree", str(back), *more)
+        subprocess.run(["diff", "-r", "--no-dereference", str(self.tree), str(back)], check=True)
+
+
+@pytest.fixture(scope="module")
+def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sites]:
+    folder = tmp_path_factory.mktemp("pull")
+    with running_server(folder / "here") as here, running_server(folder / "there") as there:
+        here.admin("datastore", "create", "main", "--path", str(folder / "main"))
+        there.admin("datastore", "create", "replica", "--path", str(folder / "replica"))
+        there.admin("user", "create", "sync@ibs")
+        made = there.admin("token", "create", "sync@ibs!here", "--output", "json").json()
+        (folder / "secret").write_text(made["secret"])
+        here.admin(
+            *("remote", "create", "--name", "site-b", "--host", "127.0.0.1"),
+            *("--port", str(there.facts["address"]).rpartition(":")[2], "--auth-id", "sync@ibs!here"),
+            *("--fingerprint", str(there.facts["fingerprint"]), "--secret-file", str(folder / "secret")),
+        )
+        (folder / "tree").mkdir()
+        for number in range(30):
+            (folder / "tree" / f"f{number}").write_bytes(os.urandom(700_000))
+        yield Sites(here, there, folder)
+
+
+def fetched(said: str) -> int:
+    """Chunks that a run fetched."""
+    (count,) = re.findall(r"here already; (\d+) chunks", said)
+    return int(count)
+
+
+def test_refused_until_granted_then_brought_as_it_is(sites: Sites) -> None:
+    first = sites.back_up()
+    refused = sites.pull(check=None)
+    assert "not authorised: sync@ibs!here" in refused
+    assert "/datastore/replica" in refused
+    assert "that is what remote site-b says" in refused
+    for who in ("sync@ibs", "sync@ibs!here"):
+        sites.there.admin("acl", "grant", "/datastore/replica", "Datastore.Reader", who)
+    said = sites.pull()
+    assert "1 snapshots brought" in said
+    assert fetched(said) > 0
+    sites.restored(first, "back")
+    for name in ("manifest.json", "manifest.sig", "t.tree.idx"):
+        copies = [next((sites.folder / store).rglob(name)).read_bytes() for store in ("main", "replica")]
+        assert copies[0] == copies[1], name
+    assert "OK" in sites.here.admin("verify", "start", "main", "--verify-window-days", "0").out
+    row = sites.here.client("main", "snapshot", "list", "--output", "json").json()[0]
+    assert row["brought"]
+    again = sites.pull()
+    assert "0 snapshots brought, 1 were here already" in again
+    assert fetched(again) == 0
+
+
+def test_only_what_changed_is_fetched(sites: Sites) -> None:
+    (sites.tree / "f0").write_bytes(os.urandom(700_000))
+    second = sites.back_up()
+    said = sites.pull("--group", "host/web*", "--newest", "1")
+    assert "1 snapshots brought" in said
+    assert 0 < fetched(said) < 10
+    sites.restored(second, "back2")
+    assert "0 snapshots are missing" not in said
+    assert "0 snapshots brought" in sites.pull("--group", "vm/*")
+
+
+def test_encrypted_ones_need_no_key_here(sites: Sites) -> None:
+    key = str(sites.folder / "k")
+    sites.there.client("replica", "key", "create", key, "--no-passphrase")
+    public = sites.folder / "k.pub"
+    public.write_text(sites.there.client("replica", "key", "show", "--public", key).out)
+    sites.there.admin("key", "register", str(public))
+    snapshot = sites.back_up("--keyfile", key, group="secret")
+    assert "1 snapshots brought" in sites.pull()
+    sites.restored(snapshot, "back3", "--keyfile", key)
+    refused = sites.here.client("main", "restore", snapshot, "t.tree", str(sites.folder / "no"), check=3)
+    assert "fingerprint mismatch" in refused.err
+    assert "OK" in sites.here.admin("verify", "start", "main", "--verify-window-days", "0").out
+
+
+def test_killed_in_between_the_rest_is_brought(sites: Sites) -> None:
+    for number in range(200):
+        (sites.tree / f"g{number}").write_bytes(os.urandom(700_000))
+    snapshot = sites.back_up()
+    arrivals = sites.folder / "main" / "chunks" / "incoming"
+    sites.here.admin(*("sync", "pull", "--remote", "site-b", "--source", "replica", "--store", "main", "--detach"))
+    deadline = time.monotonic() + 60
+    while sum(1 for path in arrivals.rglob("*") if path.is_file()) < 3:
+        assert time.monotonic() < deadline, "nothing arrives"
+    sites.here.process.kill()
+    sites.here.process.wait()
+    assert not list((sites.folder / "main" / "ns").rglob(snapshot.rpartition("/")[2])), "nothing half is visible"
+    sites.here = start_server(sites.folder / "here")
+    said = sites.pull()
+    assert "1 snapshots brought" in said
+    sites.restored(snapshot, "back4")
+    sites.here.process.terminate()
+    sites.here.process.wait()
+
+
+def test_a_bad_chunk_there_is_named_and_nothing_is_half_visible(sites: Sites) -> None:
+    with running_server(sites.folder / "here") as here:
+        sites.here = here
+        before = {path for path in (sites.folder / "replica" / "chunks").rglob("*") if path.is_file()}
+        (sites.tree / "bad").write_bytes(os.urandom(700_000))
+        snapshot = sites.back_up(group="bad")
+        new = sorted({path for path in (sites.folder / "replica" / "chunks").rglob("*") if path.is_file()} - before)
+        victim = max(new, key=lambda path: path.stat().st_size)
+        data = bytearray(victim.read_bytes())
+        data[-1] ^= 1
+        victim.write_bytes(data)
+        said = sites.pull(check=None)
+        assert f"{snapshot} was not brought" in said
+        assert victim.name in said
+        listed = here.client("main", "snapshot", "list", "host/bad", "--output", "json", check=None)
+        assert snapshot not in listed.out
