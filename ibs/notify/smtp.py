@@ -43,9 +43,14 @@ def compose(spec: TargetSpec, events: Sequence[EventJson], server: str) -> Email
     message["To"] = ", ".join(spec.recipients)
     message["Message-ID"] = make_msgid(domain="ironcore-backup.invalid")
     message["Auto-Submitted"] = "auto-generated"
-    message.set_content(plain(events, server))
-    message.add_alternative(hypertext(events, server), subtype="html")
+    message.set_content(_sayable(plain(events, server)))
+    message.add_alternative(_sayable(hypertext(events, server)), subtype="html")
     return message
+
+
+def _sayable(text: str) -> str:
+    """File names may hold bytes that are no UTF-8, which no mail can carry as they are."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _connect(spec: TargetSpec, port: int) -> smtplib.SMTP:

@@ -167,13 +167,21 @@ class Deliveries:
             _log.exception("a delivery failed in an unforeseen way", target=target.name)
             raise FailedError(f"the message could not be sent: {type(error).__name__}") from error
 
+    def _compose(self, target: TargetRecord, events: Sequence[EventJson]) -> Sent:
+        """For the history. What cannot be composed is a failure of its target too, not the end of the role."""
+        try:
+            return self._carrier.compose(target, events)
+        except (ValueError, TypeError, LookupError):
+            _log.exception("a message cannot be composed", target=target.name)
+            return Sent("")
+
     async def _note_failure(
         self, target: TargetRecord, ids: Sequence[int], events: Sequence[EventJson], error: FailedError
     ) -> None:
         attempt = target.failures + 1
         last = attempt >= target.spec.attempts_max
         delay = self._delay(target.spec.retry_seconds, attempt)
-        shown = self._carrier.compose(target, events)
+        shown = self._compose(target, events)
         await self._table.failed(
             target.name,
             ids,
@@ -204,7 +212,7 @@ class Deliveries:
         try:
             sent, error = await self._send(target, [event]), ""
         except FailedError as failed:
-            sent, error = self._carrier.compose(target, [event]), failed.message
+            sent, error = self._compose(target, [event]), failed.message
             _log.error("a test failed", target=target.name, error=error)
         state = "failed" if error else "sent"
         number = await self._table.note(target.name, event, self._clock.now_ns(), state, error)

@@ -53,3 +53,20 @@ def test_a_server_that_is_not_there() -> None:
         pass
     with pytest.raises(FailedError, match="failed"):
         smtp.send(spec(mails), TargetSecrets(), [event()], "node")
+
+
+def test_a_file_name_that_is_no_utf8_is_written_readably() -> None:
+    event = {
+        "time": "t",
+        "source": "backup",
+        "severity": "error",
+        "kind": "k",
+        "text": "x",
+        "fields": {"path": "/a\udcff"},
+    }
+    spec = TargetSpec(kind="smtp", host="mx", sender="a@b.example", recipients=["d@e.example"])
+    message = smtp.compose(spec, [event], "srv")
+    part = message.get_body(("plain",))
+    assert part is not None
+    assert "path: /a\\udcff" in part.get_content()
+    assert message.as_bytes()

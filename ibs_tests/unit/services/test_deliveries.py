@@ -102,3 +102,30 @@ async def test_a_delivery_cut_off_by_a_crash_is_made_by_the_next_actor(house: Ho
         await house.kill("notify")
         await trio.sleep(5)
     assert receivers.texts("a") == ["one"]
+
+
+class Odd(Receivers):
+    """Target `a` cannot even compose its message."""
+
+    def compose(self, target: TargetRecord, events: Sequence[EventJson]) -> Sent:
+        if target.name == "a":
+            raise UnicodeEncodeError("utf-8", "x", 0, 1, "surrogates not allowed")
+        return super().compose(target, events)
+
+    async def send(self, target: TargetRecord, events: Sequence[EventJson]) -> Sent:
+        sent = self.compose(target, events)
+        self.got.append((target.name, [str(one["text"]) for one in events]))
+        return sent
+
+
+async def test_a_message_that_cannot_be_composed_is_its_targets_trouble_alone(
+    house: House, autojump_clock: MockClock
+) -> None:
+    receivers = Odd()
+    await furnish(house, receivers)
+    async with house.running():
+        tell(house, "odd")
+        await trio.sleep(1)
+        found = {one.name: one.failures for one in await house.catalog.notifications.targets()}
+    assert receivers.texts("b") == ["odd"]
+    assert found["a"] >= 1
