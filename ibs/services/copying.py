@@ -19,6 +19,7 @@ from ibs.engine.modes import Use
 from ibs.engine.task import Task
 from ibs.engine.tasks import TaskRegistry
 from ibs.errors import (
+    BusyError,
     ChunkNotFound,
     ConflictError,
     CorruptChunk,
@@ -26,6 +27,7 @@ from ibs.errors import (
     FormatError,
     IbsError,
     NotFoundError,
+    RefusedError,
     SignatureInvalid,
 )
 from ibs.ports.clock import Clock
@@ -39,8 +41,7 @@ from ibs.wire.datastore import SnapshotView
 from ibs.wire.session import StageFigures, StageReport
 from ibs.wire.sync import PullStart
 
-_ONE = (ChunkNotFound, CorruptChunk, FormatError, SignatureInvalid, ConflictError, NotFoundError)
-"""Trouble of one snapshot, not of the line or the datastore."""
+_ONE = (BusyError, ChunkNotFound, CorruptChunk, FormatError, SignatureInvalid, ConflictError, NotFoundError)
 
 
 class Copying:
@@ -120,17 +121,25 @@ class Copying:
                 await pull_snapshot(transport, wish, place, figures, moved)
         except BaseExceptionGroup as group:
             error = leaf(group, IbsError) or group
-            if not isinstance(error, _ONE):
+            if not of_one_snapshot(error):
                 raise error from None
-            task.warn(f"{wish.snapshot} was not brought: {error.message}")
+            task.warn(f"{wish.snapshot} was not brought: {error}")
             return False
-        except _ONE as error:
-            task.warn(f"{wish.snapshot} was not brought: {error.message}")
+        except IbsError as error:
+            if not of_one_snapshot(error):
+                raise
+            task.warn(f"{wish.snapshot} was not brought: {error}")
             return False
         self._note_commit(place.datastore.uuid, wish.snapshot)
         chunks, size = figures.chunks - before[0], format_bytes(figures.bytes - before[1])
         task.log("info", f"{wish.snapshot}: {chunks} chunks, {size} fetched")
         return True
+
+
+def of_one_snapshot(error: BaseException) -> bool:
+    """Whether it is the trouble of one snapshot or its group, so that the others can be brought all the same."""
+    # A plain refusal is of a group that belongs to somebody else; its kinds speak of the line, or of the datastore.
+    return isinstance(error, _ONE) or type(error) is RefusedError
 
 
 class _Quiet:

@@ -21,7 +21,15 @@ from ibs.core.access import check_auth_id
 from ibs.core.events import Event, EventSource, Severity
 from ibs.core.ids import hex_fingerprint, parse_fingerprint, parse_hex
 from ibs.core.names import check_name
-from ibs.errors import IbsError, NotAuthenticated, NotAuthorised, SignatureInvalid, TlsFingerprintMismatch, UsageError
+from ibs.errors import (
+    IbsError,
+    NotAuthenticated,
+    NotAuthorised,
+    ServerUnreachable,
+    SignatureInvalid,
+    TlsFingerprintMismatch,
+    UsageError,
+)
 from ibs.ports.clock import Clock
 from ibs.runtime.settings import PORT_DEFAULT
 from ibs.security.secrets import ServerSecrets
@@ -135,7 +143,7 @@ class Remotes:
             error.hint = f"that is what remote {name} says; {_access_cure(row, error)}"
             await self._note(row, error.message)
             raise
-        except IbsError as error:
+        except (ServerUnreachable, SignatureInvalid) as error:  # what went wrong here is no trouble of the remote's
             await self._note(row, error.message)
             raise
 

@@ -6,9 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from ibs.errors import FormatError, NotFoundError, UsageError
+from ibs.errors import (
+    BusyError,
+    ChunkNotFound,
+    FormatError,
+    NoSpace,
+    NotAuthorised,
+    NotFoundError,
+    RefusedError,
+    ServerUnreachable,
+    UsageError,
+)
 from ibs.security.secrets import load_secrets
-from ibs.services.copying import Copying, _seen
+from ibs.services.copying import Copying, _seen, of_one_snapshot
 from ibs.services.remotes import Remotes
 from ibs.wire.datastore import SnapshotView
 from ibs.wire.sync import PullStart
@@ -39,6 +49,23 @@ def test_rows_as_the_rules_see_them() -> None:
     ]
     with pytest.raises(FormatError, match="no time"):
         _seen([row(snapshot="host/a")])
+
+
+@pytest.mark.parametrize(
+    ("error", "one"),
+    [
+        (BusyError("being backed up", hint="wait"), True),
+        (ChunkNotFound("ab"), True),
+        (RefusedError("not the owner", hint="choose"), True),
+        (NoSpace("datastore main", "bytes"), False),
+        (NotAuthorised("a@ibs", "Datastore.Reader", "/datastore/x"), False),
+        (ServerUnreachable("gone", hint="start it"), False),
+        (ZeroDivisionError(), False),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_the_trouble_of_one_snapshot_does_not_stop_the_others(error: BaseException, one: bool) -> None:
+    assert of_one_snapshot(error) is one
 
 
 async def test_mistakes_start_no_task(house: House, tmp_path: Path) -> None:

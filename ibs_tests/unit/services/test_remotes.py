@@ -10,6 +10,7 @@ import pytest
 from ibs.control.app import create_app
 from ibs.control.routes import datastores, system
 from ibs.errors import (
+    NoSpace,
     NotAuthenticated,
     NotAuthorised,
     ServerUnreachable,
@@ -53,6 +54,10 @@ async def test_a_remote_is_reached_and_its_keys_are_pinned(house: House, tmp_pat
         assert (found.auth_id, found.signer) == ("b@ibs!t", context.signer)
         assert found.datastores
         assert (await remotes.show("site-b")).signer == context.signer
+        with pytest.raises(NoSpace):
+            async with remotes.connect("site-b"):
+                raise NoSpace("datastore main", "bytes")
+        assert (await remotes.show("site-b")).trouble == "", "what is wrong here is not the remote's"
         context.signer = "ab" * 32
         with pytest.raises(SignatureInvalid, match="another key than before"):
             await remotes.test("site-b")
