@@ -188,12 +188,12 @@ _replacing(
 
 
 def _journal_first_away(before: Any) -> Any:
-    def publish_(context: Any, staged: Any, raw: Any, signature: Any, used: Any) -> Any:
+    def publish_(context: Any, staged: Any, *rest: Any) -> Any:
         discarding.remove_staging(context.store, "x")
         folder = context.store.staging.folder(staged.facts.session_id)
         with contextlib.suppress(Exception):
             folder.unlink("pins.journal")
-        return before(context, staged, raw, signature, used)
+        return before(context, staged, *rest)
 
     return publish_
 

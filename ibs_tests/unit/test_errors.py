@@ -13,6 +13,7 @@ from ibs.errors import ExitStatus, IbsError, Retry
 WORDED: dict[type[IbsError], tuple[object, ...]] = {
     errors.NotAuthorised: ("bob@ibs", "Datastore.Reader", "/datastore/main"),
     errors.KeyNotRegistered: ("aa:bb",),
+    errors.EncryptionRequired: ("main", "web"),
     errors.FingerprintMismatch: ("aa:bb", "none"),
     errors.TlsFingerprintMismatch: ("backup2:8007", "aa:bb", "cc:dd"),
     errors.ChunkNotFound: ("00ff",),
