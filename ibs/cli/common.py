@@ -145,10 +145,10 @@ def ask_secret(prompt: str) -> str:
 def app(name: str, text: str, **options: Any) -> typer.Typer:
     """A typer application in the house style: help with examples, no rich tracebacks, completion on the root only."""
     options.setdefault("add_completion", False)
+    options.setdefault("no_args_is_help", True)
     return typer.Typer(
         name=name,
         help=text,
-        no_args_is_help=True,
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
         context_settings={"help_option_names": ["-h", "--help"]},

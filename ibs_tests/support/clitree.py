@@ -30,13 +30,15 @@ class Command:
 
 
 def commands(root: typer.Typer, program: str) -> list[Command]:
-    """Every command, groups left out."""
+    """Every command; of groups only those that do something by themselves."""
 
     def walk(words: tuple[str, ...], known: Any) -> Iterator[Command]:
         below = getattr(known, "commands", None)
         if below is None:
             yield Command(root, words, known)
             return
+        if words[1:] and known.invoke_without_command:
+            yield Command(root, words, known)
         for name, inner in below.items():
             yield from walk((*words, name), inner)
 
