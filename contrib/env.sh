@@ -20,6 +20,6 @@ if ! "$python" -c 'import venv, ensurepip' 2>/dev/null; then
 fi
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
 "$venv/bin/python" -m pip install -q --disable-pip-version-check --no-input -c contrib/constraints.txt 'setuptools>=77' wheel
-"$venv/bin/python" -m pip install -q --disable-pip-version-check --no-input --no-build-isolation -c contrib/constraints.txt -e '.[dev]'
+"$venv/bin/python" -m pip install -q --disable-pip-version-check --no-input --no-build-isolation -c contrib/constraints.txt -e '.[dev,paper]'
 # Programs start faster when their modules are compiled, also for users who may not write here.
 "$venv/bin/python" -m compileall -q ibs

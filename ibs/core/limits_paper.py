@@ -22,3 +22,12 @@ TYPED_BYTES_MAX: Final = 64 * 1024
 TYPED_LINES_MAX: Final = 400
 TYPED_TRIES_MAX: Final = 100
 """Lines asked for on a terminal until somebody should rest."""
+
+PICTURE_BYTES_MAX: Final = 64 * 1024 * 1024
+PICTURE_PIXELS_MAX: Final = 64_000_000
+PICTURE_SCALES: Final = (0.5, 0.25, 2.0)
+"""Sizes in which a code is looked for that is not found as it is."""
+PDF_PAGES_MAX: Final = 10
+PDF_DOTS_AN_INCH: Final = 200
+PDF_HEAD_BYTES: Final = 1024
+"""Some scanners write something before the PDF begins."""

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ibs.core import limits_paper, paperkey, paperlines
-from ibs.core.limits_paper import LINE_CHARS, NUMBER_CHARS
+from ibs.core.limits_paper import GROUP_CHARS, LINE_CHARS, NUMBER_CHARS
 from ibs.core.paperlines import Mistake, Suggestion
 from ibs.errors import FormatError
 
 _NUMBER: Final = re.compile(r"\W*([^\W_]{1,2})(?![^\W_])")
 _CHARS_MIN, _CHARS_MAX = LINE_CHARS - NUMBER_CHARS - 4, LINE_CHARS + 4
-_HEX_SHARE_MIN: Final = 0.8
+_HEX_SHARE_MIN: Final = 0.9
 """Of a line without a readable number, to be taken for one of the paper's at all."""
 
 
@@ -129,7 +129,7 @@ def _line(row: str, place: int) -> Line | None:
 
 def _like_a_line(compact: str) -> bool:
     digits = sum(character in paperlines.HEX for character in compact)
-    return _CHARS_MIN <= len(compact) <= _CHARS_MAX and digits >= _HEX_SHARE_MIN * len(compact)
+    return LINE_CHARS - GROUP_CHARS <= len(compact) <= _CHARS_MAX and digits >= _HEX_SHARE_MIN * len(compact)
 
 
 def _problems(lines: list[Line]) -> list[str]:

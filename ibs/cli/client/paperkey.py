@@ -17,7 +17,7 @@ from ibs.cli.client.keywriting import NoPassphrase
 from ibs.cli.common import app, do, example
 from ibs.cli.output import Output, OutputOption, print_json, print_note, print_warning, say
 from ibs.client.paper import page as pages
-from ibs.client.paper import text
+from ibs.client.paper import pdf, scan, svg, text
 from ibs.client.paper.page import Page
 from ibs.core import limits_paper, paperkey, paperlines, papertyped
 from ibs.core.names import format_time
@@ -37,6 +37,8 @@ class PageFormat(StrEnum):
     """What the page is written as."""
 
     TEXT = "text"
+    SVG = "svg"
+    PDF = "pdf"
 
 
 PrintedKeyfile = Annotated[
@@ -64,9 +66,14 @@ def print_page(
         do(lambda: _print(keyfile, page_format, output_file, output), output)
 
 
-@root.command("restore", epilog=example("ironcore-backup-client key paperkey restore scan.txt --keyfile web01.key"))
+@root.command("restore", epilog=example("ironcore-backup-client key paperkey restore scan.pdf --keyfile web01.key"))
 def restore(
-    source: Annotated[str, typer.Argument(help="A text file with the typed lines; - to type them here.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A scan (PDF, PNG), a photo (PNG, JPEG) or a text file with the typed lines; - to type them here."
+        ),
+    ],
     keyfile: NewKeyfile = "",
     comment: Annotated[str, typer.Option(help="What people call the key; this host's name by default.")] = "",
     no_passphrase: NoPassphrase = False,
@@ -80,6 +87,8 @@ def _print(keyfile: str, page_format: PageFormat, target: Path | None, output: O
     path = keywriting.path_of(keyfile)
     if target is not None and os.path.lexists(target):
         raise pages.taken(target)  # before a passphrase is asked for
+    if target is None and page_format is not PageFormat.TEXT and (output is Output.JSON or sys.stdout.isatty()):
+        raise UsageError(f"a page as {page_format} is nothing to look at here", hint="give --output-file FILE")
     page = pages.page_of(keywriting.opened(path), printed=format_time(datetime.now(UTC)))
     data = _rendered(page, page_format)
     facts = {"keyfile": str(path), "fingerprint": page.fingerprint, "checksum": page.checksum}
@@ -101,12 +110,16 @@ def _rendered(page: Page, page_format: PageFormat) -> bytes:
     match page_format:
         case PageFormat.TEXT:
             return text.render(page).encode()
+        case PageFormat.SVG:
+            return svg.render(page).encode()
+        case PageFormat.PDF:
+            return pdf.render(page)
 
 
 def _restore(source: str, keyfile: str, comment: str, output: Output, *, sealed: bool) -> None:
     target = keywriting.path_of(keyfile)
     files.check_free(target)  # before anybody types
-    content = papertyped.read(_typed() if source == _STDIN else _read(Path(source)))
+    content = papertyped.read(_typed()) if source == _STDIN else _read(Path(source))
     key = paperkey.decode(content)
     checksum = paperkey.checksum(content)
     say(f"Checksum     {checksum}", output)
@@ -114,13 +127,17 @@ def _restore(source: str, keyfile: str, comment: str, output: Output, *, sealed:
     keywriting.write_new(target, key.root, key.mode, comment, output, sealed=sealed, checksum=checksum)
 
 
-def _read(path: Path) -> str:
+def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as opened:
-            data = opened.read(limits_paper.TYPED_BYTES_MAX + 1)
+            data = opened.read(limits_paper.PICTURE_BYTES_MAX + 1)
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}", hint="give a text file, or - to type") from error
-    return data.decode("utf-8", "replace")
+        hint = "give a scan, a photo or a text file, or - to type the lines"
+        raise UsageError(f"{path} cannot be read: {error.strerror}", hint=hint) from error
+    if scan.is_picture(data):
+        return scan.read(data)
+    typed = data[: limits_paper.TYPED_BYTES_MAX + 1].decode("utf-8", "replace")
+    return papertyped.read(svg.text_of(typed) or typed)
 
 
 def _typed() -> str:

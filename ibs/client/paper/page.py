@@ -8,6 +8,7 @@ nothing.
 from __future__ import annotations
 
 import os
+import textwrap
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +43,9 @@ BY_HAND: Final = (
     "that follow are the key's root secret; the last six are the whole checksum."
 )
 _QUIET_MODULES: Final = 4
+_COMMENT_CHARS: Final = 60
+"""In a line; there are at most two."""
+_CUT: Final = " ..."
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,7 @@ class Page:
         pairs = self.fingerprint.split(":")
         half = len(pairs) // 2
         return [
-            ("Key", [self.comment or "-"]),
+            ("Key", textwrap.wrap(self.comment, _COMMENT_CHARS, max_lines=2, placeholder=_CUT) or ["-"]),
             ("Fingerprint", [":".join(pairs[:half]) + ":", ":".join(pairs[half:])]),
             ("Mode", [self.mode]),
             ("Made", [self.created or "-"]),

@@ -82,6 +82,22 @@ def test_a_file_is_private_and_new(key: Path, tmp_path: Path) -> None:
     assert "cannot write" in lost.output
 
 
+@pytest.mark.parametrize("page_format", ["svg", "pdf"])
+def test_pages_as_files_come_back(key: Path, tmp_path: Path, page_format: str) -> None:
+    page, back = tmp_path / f"page.{page_format}", tmp_path / "back.key"
+    options = ("--keyfile", str(key), "--format", page_format)
+    bare = invoke(root, "key", "paperkey", *options, "--output", "json")
+    assert bare.exit_code == 2
+    assert "--output-file" in bare.output
+    assert invoke(root, "key", "paperkey", *options, "--output-file", str(page)).exit_code == 0
+    piped = invoke(root, "key", "paperkey", *options)
+    assert piped.stdout_bytes[:5] == page.read_bytes()[:5]
+    done = invoke(root, "key", "paperkey", "restore", str(page), "--keyfile", str(back), "--no-passphrase")
+    assert done.exit_code == 0, done.output
+    assert opened(back).keys.root == ROOT
+    assert opened(back).mode == "sign-only"
+
+
 def test_printing_needs_the_passphrase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "sealed.key"
     monkeypatch.setenv("IBS_KEY_PASSPHRASE", "one")
