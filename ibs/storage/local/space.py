@@ -49,19 +49,19 @@ def measure(fd: int) -> Space:
 
 def floor_bytes(space: Space) -> int:
     """Free bytes that writers leave."""
-    return _floor(space.bytes_total, limits.STORE_FLOOR_BYTES_MAX)
+    return _floor_bytes(space.bytes_total)
 
 
 def floor_inodes(space: Space) -> int:
     """Free inodes that writers leave; 0 on file systems that have no fixed number of them."""
-    return _floor(space.inodes_total, limits.STORE_FLOOR_INODES_MAX)
+    return _floor_inodes(space.inodes_total)
 
 
 def spare_bytes(space: Space) -> tuple[int, str]:
     """Bytes above the floor, below 0 under it; and what they are of: `quota` where that is what ends first."""
     spare = space.bytes_free - floor_bytes(space)
     if space.quota_bytes_free is not None:
-        by_quota = space.quota_bytes_free - _floor(space.quota_bytes_total or 0, limits.STORE_FLOOR_BYTES_MAX)
+        by_quota = space.quota_bytes_free - _floor_bytes(space.quota_bytes_total or 0)
         # With a project's quota the file system gives the quota's figures as its own.
         if by_quota <= spare or space.quota_bytes_free == space.bytes_free:
             return min(by_quota, spare), "quota"
@@ -72,7 +72,7 @@ def spare_inodes(space: Space) -> tuple[int | None, str]:
     """As `spare_bytes`, of inodes; None where neither the file system nor a quota counts them."""
     spare = space.inodes_free - floor_inodes(space) if space.inodes_total else None
     if space.quota_inodes_free is not None:
-        by_quota = space.quota_inodes_free - _floor(space.quota_inodes_total or 0, limits.STORE_FLOOR_INODES_MAX)
+        by_quota = space.quota_inodes_free - _floor_inodes(space.quota_inodes_total or 0)
         if spare is None:
             return by_quota, "quota"
         if by_quota <= spare or space.quota_inodes_free == space.inodes_free:
@@ -80,8 +80,20 @@ def spare_inodes(space: Space) -> tuple[int | None, str]:
     return spare, "inodes"
 
 
-def _floor(total: int, most: int) -> int:
-    return min(most, total // limits.STORE_FLOOR_SHARE)
+# Never below the reserve: what a deletion was given of it while the disk is full must not go to a writer.
+
+
+def _floor_bytes(total: int) -> int:
+    return max(min(limits.STORE_FLOOR_BYTES_MAX, total // limits.STORE_FLOOR_SHARE), _reserve_bytes(total))
+
+
+def _floor_inodes(total: int) -> int:
+    share = min(limits.STORE_FLOOR_INODES_MAX, total // limits.STORE_FLOOR_SHARE)
+    return max(share, limits.STORE_RESERVE_INODES) if total else 0
+
+
+def _reserve_bytes(total: int) -> int:
+    return min(limits.STORE_RESERVE_BYTES_MAX, total // limits.STORE_RESERVE_SHARE)
 
 
 class Room:
@@ -140,7 +152,7 @@ class Reserve:
         with self._lock, contextlib.suppress(OSError):
             space = measure(self._meta_fd)
             total = min(space.bytes_total, space.quota_bytes_total or space.bytes_total)
-            size = min(limits.STORE_RESERVE_BYTES_MAX, total // limits.STORE_RESERVE_SHARE)
+            size = _reserve_bytes(total)
             if spare_bytes(space)[0] < size:
                 return
             inodes = spare_inodes(space)[0]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ibs.core.limits import MIB
+from ibs.core.limits import MIB, STORE_RESERVE_INODES
 from ibs.errors import NoSpace
 from ibs.ports.chunkstore import Space
 from ibs.storage.local import quota as module
@@ -84,8 +84,8 @@ def test_the_tightest_quota_counts_and_is_told(fd: int, monkeypatch: pytest.Monk
     assert (found.quota_bytes_free, found.quota_bytes_total) == (MIB, 10 * MIB)
     assert (found.quota_inodes_free, found.quota_inodes_total) == (1, 100)
     assert found.quota == "project 77, user 5"
-    assert spare_bytes(found) == (MIB - 10 * MIB // 100, "quota")
-    assert spare_inodes(found) == (0, "quota")
+    assert spare_bytes(found) == (MIB - 10 * MIB // 50, "quota")
+    assert spare_inodes(found) == (1 - STORE_RESERVE_INODES, "quota")
 
 
 def test_writers_stop_below_the_quota_and_say_so(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:

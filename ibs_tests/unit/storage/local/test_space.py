@@ -34,11 +34,32 @@ def test_floors_scale_with_the_file_system() -> None:
     big = Space(bytes_total=1000 * GIB, bytes_free=0, inodes_total=10**8, inodes_free=0)
     small = Space(bytes_total=100_000, bytes_free=0, inodes_total=500, inodes_free=0)
     assert (floor_bytes(big), floor_inodes(big)) == (64 * limits.MIB, 1024)
-    assert (floor_bytes(small), floor_inodes(small)) == (1000, 5)
+    assert (floor_bytes(small), floor_inodes(small)) == (2000, limits.STORE_RESERVE_INODES)
+    none = Space(bytes_total=100_000, bytes_free=0, inodes_total=0, inodes_free=0)
+    assert floor_inodes(none) == 0
+
+
+@pytest.mark.parametrize("total", [10_000, 100 * limits.MIB, 900 * limits.MIB, 2 * GIB, 1000 * GIB])
+def test_a_reserve_that_was_given_up_is_not_for_writers(
+    fd: int, tmp_path: Path, total: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(monkeypatch, Space(total, total, 900, 900))
+    monkeypatch.setattr(os, "posix_fallocate", lambda fd, _at, size: os.ftruncate(fd, size))
+    reserve = Reserve(fd, Room(fd, "main"))
+    reserve.fill()
+    held = tmp_path / "reserve"
+    size, inodes = (held / "bytes").stat().st_size, len(list(held.glob("inode-*")))
+    reserve.release()
+    pretend(monkeypatch, Space(total, size, 900, inodes))  # the disk was full but for that
+    with pytest.raises(NoSpace):
+        Room(fd, "main").take(1, 0)
+    pretend(monkeypatch, Space(total, total, 900, inodes))
+    with pytest.raises(NoSpace, match="inodes"):
+        Room(fd, "main").take(1, 1)
 
 
 def test_writers_stop_at_the_floor_of_bytes(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    pretend(monkeypatch, Space(100_000, 3000, 0, 0))
+    pretend(monkeypatch, Space(100_000, 4000, 0, 0))
     room = Room(fd, "main")
     room.take(2000)
     with pytest.raises(NoSpace, match="no free bytes"):
@@ -46,7 +67,7 @@ def test_writers_stop_at_the_floor_of_bytes(fd: int, monkeypatch: pytest.MonkeyP
 
 
 def test_writers_stop_at_the_floor_of_inodes(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    pretend(monkeypatch, Space(100_000, 90_000, 1000, 12))
+    pretend(monkeypatch, Space(100_000, 90_000, 1000, 18))
     room = Room(fd, "main")
     room.take(1, 2)
     with pytest.raises(NoSpace, match="no free inodes"):
@@ -90,7 +111,7 @@ def test_no_reserve_is_taken_from_a_disk_at_its_floor(fd: int, tmp_path: Path, m
     pretend(monkeypatch, Space(100_000, 1100, 1000, 500))
     Reserve(fd, Room(fd, "main")).fill()
     assert not (tmp_path / "reserve").exists()
-    pretend(monkeypatch, Space(100_000, 90_000, 1000, 20))
+    pretend(monkeypatch, Space(100_000, 90_000, 1000, 30))
     Reserve(fd, Room(fd, "main")).fill()
     assert not (tmp_path / "reserve").exists()
 
