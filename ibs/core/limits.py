@@ -230,7 +230,7 @@ STORE_MARKS_MAX = 1_000_000
 STORE_FLOOR_BYTES_MAX = 64 * MIB
 STORE_FLOOR_INODES_MAX = 1024
 STORE_FLOOR_SHARE = 100
-"""Writers stop at 1/100 of the file system, or at the figures above where those are smaller, never below the reserve."""
+"""Writers stop at 1/100 of the file system, or at the figures above where smaller; never below the reserve."""
 STORE_SPACE_GRANT_BYTES_MAX = 256 * MIB
 """Writers look at the file system's free space again after this much, or after a quarter of what was free."""
 STORE_RESERVE_BYTES_MAX = 16 * MIB
