@@ -15,13 +15,13 @@ import typer
 from ibs.cli.client import keywriting
 from ibs.cli.client.keywriting import NoPassphrase
 from ibs.cli.common import app, do, example
-from ibs.cli.output import Output, OutputOption, print_json, print_note, print_warning, say
+from ibs.cli.output import Output, OutputOption, print_facts, print_json, print_note, print_warning, say
 from ibs.client.paper import page as pages
 from ibs.client.paper import pdf, scan, svg, text
 from ibs.client.paper.page import Page
 from ibs.core import limits_paper, paperkey, paperlines, papertyped
 from ibs.core.names import format_time
-from ibs.errors import RefusedError, UsageError
+from ibs.errors import FingerprintMismatch, RefusedError, UsageError
 from ibs.security import keyfile as files
 
 root = app(
@@ -41,6 +41,10 @@ class PageFormat(StrEnum):
     PDF = "pdf"
 
 
+SourceArgument = Annotated[
+    str,
+    typer.Argument(help="A scan (PDF, PNG), a photo (PNG, JPEG) or a text file with the lines; - to type them here."),
+]
 PrintedKeyfile = Annotated[
     str,
     typer.Option("--keyfile", envvar="IBS_KEYFILE", help="The keyfile to print; by default the one of this user."),
@@ -68,12 +72,7 @@ def print_page(
 
 @root.command("restore", epilog=example("ironcore-backup-client key paperkey restore scan.pdf --keyfile web01.key"))
 def restore(
-    source: Annotated[
-        str,
-        typer.Argument(
-            help="A scan (PDF, PNG), a photo (PNG, JPEG) or a text file with the typed lines; - to type them here."
-        ),
-    ],
+    source: SourceArgument,
     keyfile: NewKeyfile = "",
     comment: Annotated[str, typer.Option(help="What people call the key; this host's name by default.")] = "",
     no_passphrase: NoPassphrase = False,
@@ -81,6 +80,18 @@ def restore(
 ) -> None:
     """Make a keyfile from a paper key; it gets a new passphrase. A wrong line is named by its number."""
     do(lambda: _restore(source, keyfile, comment, output, sealed=not no_passphrase), output)
+
+
+@root.command("check", epilog=example("ironcore-backup-client key paperkey check scan.pdf --against web01.key"))
+def check(
+    source: SourceArgument,
+    against: Annotated[
+        Path | None, typer.Option("--against", help="The keyfile it should be of; no passphrase is needed.")
+    ] = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Read a paper key and say whose it is, without writing anything: for a fresh print, and once a year."""
+    do(lambda: _check(source, against, output), output)
 
 
 def _print(keyfile: str, page_format: PageFormat, target: Path | None, output: Output) -> None:
@@ -119,12 +130,34 @@ def _rendered(page: Page, page_format: PageFormat) -> bytes:
 def _restore(source: str, keyfile: str, comment: str, output: Output, *, sealed: bool) -> None:
     target = keywriting.path_of(keyfile)
     files.check_free(target)  # before anybody types
-    content = papertyped.read(_typed()) if source == _STDIN else _read(Path(source))
+    content = _content(source)
     key = paperkey.decode(content)
     checksum = paperkey.checksum(content)
     say(f"Checksum     {checksum}", output)
     print_note("compare fingerprint and whole checksum with the page")
     keywriting.write_new(target, key.root, key.mode, comment, output, sealed=sealed, checksum=checksum)
+
+
+def _check(source: str, against: Path | None, output: Output) -> None:
+    stated = files.read(against).fingerprint if against is not None else ""
+    content = _content(source)
+    fingerprint = pages.fingerprint_of(content)
+    if stated and stated != fingerprint:
+        raise FingerprintMismatch(stated, fingerprint)
+    facts = {
+        "fingerprint": fingerprint,
+        "checksum": paperkey.checksum(content),
+        "mode": paperkey.decode(content).mode,
+    }
+    shown = [("Fingerprint", fingerprint), ("Whole checksum", facts["checksum"]), ("Mode", facts["mode"])]
+    if against is not None:
+        shown.append(("Keyfile", f"{against}: the same key"))
+        facts["keyfile"] = str(against)
+    print_facts(facts, shown, output)
+
+
+def _content(source: str) -> bytes:
+    return papertyped.read(_typed()) if source == _STDIN else _read(Path(source))
 
 
 def _read(path: Path) -> bytes:

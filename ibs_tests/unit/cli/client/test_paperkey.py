@@ -98,6 +98,29 @@ def test_pages_as_files_come_back(key: Path, tmp_path: Path, page_format: str) -
     assert opened(back).mode == "sign-only"
 
 
+def test_a_print_is_checked_without_writing_anything(key: Path, tmp_path: Path) -> None:
+    typed = tmp_path / "typed.txt"
+    typed.write_text("\n".join(LINES))
+    before = sorted(tmp_path.iterdir())
+    checked = invoke(root, "key", "paperkey", "check", str(typed), "--against", str(key), "-o", "json")
+    assert json.loads(checked.stdout) == {
+        "fingerprint": keyfile.read(key).fingerprint,
+        "checksum": paperkey.checksum(paperkey.encode(PaperKey("sign-only", ROOT))),
+        "mode": "sign-only",
+        "keyfile": str(key),
+    }
+    assert "the same key" in invoke(root, "key", "paperkey", "check", str(typed), "--against", str(key)).stdout
+    other = tmp_path / "other.key"
+    assert invoke(root, "key", "create", str(other), "--no-passphrase").exit_code == 0
+    refused = invoke(root, "key", "paperkey", "check", str(typed), "--against", str(other))
+    assert refused.exit_code == 3
+    assert "fingerprint mismatch" in refused.output
+    other.unlink()
+    assert sorted(tmp_path.iterdir()) == before
+    for line in LINES[:4]:
+        assert line.split()[2] not in checked.output
+
+
 def test_printing_needs_the_passphrase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "sealed.key"
     monkeypatch.setenv("IBS_KEY_PASSPHRASE", "one")
