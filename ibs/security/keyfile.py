@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 TYPE: Final = publickey.KEYFILE_TYPE
 FORMAT: Final = 1
+_NO_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+"""What file systems say that have no hard links: EPERM on FAT (see link(2))."""
 Mode = Literal["encrypt", "sign-only"]
 _Line = Annotated[str, msgspec.Meta(max_length=limits_keys.KEY_TEXT_CHARS_MAX)]
 
@@ -161,37 +164,79 @@ def encode(file: Keyfile) -> bytes:
 
 
 def write(path: Path, file: Keyfile, *, replace: bool = False) -> None:
-    """*Durability*: kept when this returns. Raises ConflictError when there is one already, UsageError."""
+    """Whole or not at all, on file systems without hard links too. *Durability*: kept when this returns.
+
+    Raises ConflictError when there is one already, RefusedError for a readable root where permissions mean nothing,
+    UsageError.
+    """
     temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as opened:
+                _check_private(path, file, os.fstat(descriptor).st_mode)
                 opened.write(encode(file))
                 opened.flush()
                 os.fsync(descriptor)
             if replace:
                 temporary.replace(path)
             else:
-                _link(temporary, path)
+                _name(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _sync_folder(path.parent)
     except OSError as error:
         raise UsageError(f"cannot write keyfile {path}: {error.strerror}", hint="check the folder") from error
 
 
-def _link(temporary: Path, path: Path) -> None:
+def _check_private(path: Path, file: Keyfile, mode: int) -> None:
+    """Before anything is in it. Raises RefusedError."""
+    if file.derivation is None and stat.S_IMODE(mode) & 0o077:
+        raise RefusedError(
+            f"a keyfile without passphrase cannot be kept at {path}: its file system lets everybody read it",
+            hint="give it a passphrase, or put it on another file system",
+        )
+
+
+def _name(temporary: Path, path: Path) -> None:
     """Give it its name if nothing has it. Raises ConflictError, OSError."""
     try:
         os.link(temporary, path, follow_symlinks=False)
     except FileExistsError as error:
         raise _exists(path) from error
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        _name_without_links(temporary, path)
+
+
+def _name_without_links(temporary: Path, path: Path) -> None:
+    """As on FAT: take the name with an empty file that nobody else can have made, and put ours in its place.
+
+    A stop in between leaves the empty file, which is no key and says so.
+    """
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+    except FileExistsError as error:
+        raise _exists(path) from error
+    try:
+        temporary.replace(path)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """Some network and FUSE file systems cannot, and keep names without it."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.EOPNOTSUPP}:
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def check_free(path: Path) -> None:

@@ -130,7 +130,8 @@ class SmallDisk:
             with image.open("wb") as file:
                 file.truncate(self.size)
             options = ["-N", str(self.inodes)] if self.inodes else []
-            _run(f"mkfs.{self.kind}", "-q", *options, str(image))
+            quiet = [] if self.kind == "exfat" else ["-q"]
+            _run(f"mkfs.{self.kind}", *quiet, *options, str(image))
         self.mount()
         return self
 
@@ -138,6 +139,8 @@ class SmallDisk:
         if self.kind == "tmpfs":
             inodes = f",nr_inodes={self.inodes}" if self.inodes else ""
             _run("mount", "-t", "tmpfs", "-o", f"size={self.size}{inodes},mode=700", "tmpfs", str(self.mounted))
+        elif self.kind == "exfat":  # not every kernel has it
+            _run("mount", "-t", "exfat-fuse", "-o", "loop", str(self.folder / "image"), str(self.mounted))
         else:
             _run("mount", "-o", "loop", str(self.folder / "image"), str(self.mounted))
 

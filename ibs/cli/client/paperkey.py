@@ -104,7 +104,8 @@ def _print(keyfile: str, page_format: PageFormat, target: Path | None, output: O
     data = _rendered(page, page_format)
     facts = {"keyfile": str(path), "fingerprint": page.fingerprint, "checksum": page.checksum}
     if target is not None:
-        pages.write(target, data)
+        if not pages.write(target, data):
+            print_warning(f"the file system of {target} lets everybody read it")
         say(f"{target} is written: print it, check that it can be read, then delete it", output)
         facts["file"] = str(target)
     elif output is Output.TEXT:

@@ -8,6 +8,7 @@ nothing.
 from __future__ import annotations
 
 import os
+import stat
 import textwrap
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -113,8 +114,10 @@ def taken(path: Path) -> ConflictError:
     return ConflictError(f"{path} exists already", hint="give another name, or remove it")
 
 
-def write(path: Path, data: bytes) -> None:
-    """*Durability*: kept when this returns. Raises ConflictError when there is something already, UsageError."""
+def write(path: Path, data: bytes) -> bool:
+    """Put a page into a new file; False where its file system lets others read it all the same.
+
+    *Durability*: kept when this returns. Raises ConflictError when there is something already, UsageError."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except FileExistsError as error:
@@ -126,6 +129,7 @@ def write(path: Path, data: bytes) -> None:
             opened.write(data)
             opened.flush()
             os.fsync(descriptor)
+            return not stat.S_IMODE(os.fstat(descriptor).st_mode) & 0o077
     except OSError as error:
         with suppress(OSError):
             path.unlink()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from ibs.core.keys import DataKeys
 from ibs.errors import ConflictError, FormatError, NotFoundError, RefusedError, UsageError
 from ibs.security import keyfile
 from ibs.security.keyfile import Cost, Derivation, Keyfile, LoadedKey
+from ibs_tests.support.stores import small_disk
 
 ROOT = bytes(range(32))
 CHEAP = Cost(1, 8192)
@@ -123,6 +126,79 @@ def test_it_is_private_from_its_first_moment_and_never_overwritten(tmp_path: Pat
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     with pytest.raises(ConflictError):
         keyfile.write(tmp_path / "link", sealed())
+
+
+def no_links(*arguments: Any, **options: Any) -> None:
+    raise OSError(errno.EPERM, "Operation not permitted")
+
+
+def test_a_file_system_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "link", no_links)
+    path = tmp_path / "web01.key"
+    keyfile.write(path, sealed())
+    first = path.read_bytes()
+    assert path.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(ConflictError, match="exists already"):
+        keyfile.write(path, sealed())
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ConflictError):
+        keyfile.write(tmp_path / "link", sealed())
+    assert path.read_bytes() == first
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["link", "web01.key"]
+
+    def broken(*arguments: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "replace", broken)
+    with pytest.raises(UsageError, match="Input/output error"):
+        keyfile.write(tmp_path / "other", sealed())
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["link", "web01.key"]
+
+
+def test_an_error_that_says_nothing_of_links_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: Any, **options: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "link", full)
+    with pytest.raises(UsageError, match="No space left"):
+        keyfile.write(tmp_path / "k", sealed())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("number", "kept"), [(errno.EINVAL, True), (errno.EOPNOTSUPP, True), (errno.EIO, False)])
+def test_a_folder_that_cannot_be_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kept: bool
+) -> None:
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    if kept:
+        keyfile.write(tmp_path / "k", sealed())
+    else:
+        with pytest.raises(UsageError, match="cannot write"):
+            keyfile.write(tmp_path / "k", sealed())
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a file system")
+def test_a_memory_stick(tmp_path: Path) -> None:
+    """exFAT: no hard links, and no permissions worth the name."""
+    with small_disk("exfat", tmp_path / "disk", size=16 << 20) as disk:
+        path = disk.mounted / "web01.key"
+        keyfile.write(path, sealed())
+        assert keyfile.open_key(keyfile.read(path), lambda: "correct horse").keys.root == ROOT
+        with pytest.raises(ConflictError):
+            keyfile.write(path, sealed("other"))
+        keyfile.write(path, sealed("other"), replace=True)
+        assert keyfile.open_key(keyfile.read(path), lambda: "other").keys.root == ROOT
+        with pytest.raises(RefusedError, match="lets everybody read it"):
+            keyfile.write(disk.mounted / "open.key", keyfile.seal(loaded(), ""))
+        assert [each.name for each in disk.mounted.iterdir()] == ["web01.key"]
 
 
 def test_reading(tmp_path: Path) -> None:

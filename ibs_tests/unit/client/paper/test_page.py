@@ -40,7 +40,7 @@ def test_the_qr_code_has_its_quiet_zone_and_the_strongest_correction() -> None:
 
 def test_a_page_is_written_once(tmp_path: Path) -> None:
     path = tmp_path / "page"
-    pages.write(path, b"secret")
+    assert pages.write(path, b"secret")
     assert path.stat().st_mode & 0o777 == 0o600
     for name in ("page", "link"):
         if name == "link":
@@ -51,6 +51,12 @@ def test_a_page_is_written_once(tmp_path: Path) -> None:
     assert not (tmp_path / "elsewhere").exists()
     with pytest.raises(UsageError, match="cannot write"):
         pages.write(tmp_path / "none" / "page", b"")
+
+
+def test_where_permissions_mean_nothing_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.open
+    monkeypatch.setattr(os, "open", lambda path, flags, mode=0o777: real(path, flags, mode | 0o044))
+    assert not pages.write(tmp_path / "page", b"secret")
 
 
 def test_a_page_that_does_not_fit_is_not_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
