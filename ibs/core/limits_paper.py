@@ -25,6 +25,8 @@ TYPED_TRIES_MAX: Final = 100
 
 PICTURE_BYTES_MAX: Final = 64 * 1024 * 1024
 PICTURE_PIXELS_MAX: Final = 64_000_000
+PICTURE_SEARCHED_PIXELS_MAX: Final = 16_000_000
+"""Larger ones are made smaller first: a code that fills a twentieth of them is found all the same."""
 PICTURE_SCALES: Final = (0.5, 0.25, 2.0)
 """Sizes in which a code is looked for that is not found as it is."""
 PDF_PAGES_MAX: Final = 10

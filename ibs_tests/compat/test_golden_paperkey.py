@@ -1,15 +1,17 @@
 """Version 1 of paper keys, for ever: read by our code and by a second reader made from formats.md §1.
 
-The page is never regenerated: whoever takes one out of a safe after years has to get in.
+The pages are never regenerated: whoever takes one out of a safe after years has to get in.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from blake3 import blake3
 
 from ibs.client.paper import page as pages
+from ibs.client.paper import source
 from ibs.core import paperkey, papertyped
 from ibs.core.paperkey import PaperKey
 
@@ -35,6 +37,11 @@ def test_ours_reads_it() -> None:
     assert paperkey.decode(content) == PaperKey("encrypt", ROOT)
     assert paperkey.parse_qr(QR) == content
     assert pages.fingerprint_of(content).replace(":", "")[32:] in PAGE.replace(":", "")
+
+
+@pytest.mark.parametrize("name", ["paperkey.pdf", "paperkey.png", "paperkey.svg", "paperkey.txt"])
+def test_every_kind_of_page_is_read(name: str) -> None:
+    assert paperkey.decode(source.read((GOLDEN / name).read_bytes())) == PaperKey("encrypt", ROOT)
 
 
 def test_ours_still_writes_it() -> None:

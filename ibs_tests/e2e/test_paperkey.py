@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from ibs.client.paper import source
+from ibs.core import paperkey
 from ibs_tests.support import paper
 from ibs_tests.support.programs import Done, ServerProcess, finish, module_command, running_server
+from ibs_tests.support.terminal import terminal
 from ibs_tests.support.treecmp import tree_differences
 
 
@@ -105,3 +108,27 @@ def test_a_paper_key_is_no_credential(host: Host) -> None:
     refused = host.run(*command, passphrase="a new one", check=3, IBS_SECRET="guessed")
     assert "the credential is not valid" in refused.err
     assert not (host.folder / "loot").exists()
+
+
+def test_typing_the_lines_at_a_terminal(host: Host) -> None:
+    key = host.folder / "hand.key"
+    command = [*module_command("ironcore-backup-client"), "key", "paperkey", "restore", "-", "--keyfile", str(key)]
+    lines = paperkey.lines(source.read(host.page))
+    with terminal(command, host.server.client_environment("main")) as desk:
+        desk.wait_for("line 01: ")
+        desk.type(lines[0])
+        desk.wait_for("line 02: ")
+        digit = "0" if lines[1][5] != "0" else "1"
+        desk.type(lines[1][:5] + digit + lines[1][6:])
+        desk.wait_for(f"line 02: character 1 of group 1 is probably {lines[1][5]}, not {digit}")
+        desk.wait_for("line 02: ")
+        for number, line in enumerate(lines[1:], start=2):
+            desk.type(line.removeprefix(f"{number:02d}").upper())
+            desk.wait_for(f"line {number + 1:02d}: " if number < len(lines) else f"Passphrase for {key}: ")
+        desk.type("a new one")
+        desk.wait_for("The same again: ")
+        desk.type("a new one")
+        desk.wait_for(host.fingerprint)
+        assert desk.end() == 0
+        assert "a new one" not in desk.shown
+    brings_everything_back(host, key)

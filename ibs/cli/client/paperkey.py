@@ -17,7 +17,8 @@ from ibs.cli.client.keywriting import NoPassphrase
 from ibs.cli.common import app, do, example
 from ibs.cli.output import Output, OutputOption, print_facts, print_json, print_note, print_warning, say
 from ibs.client.paper import page as pages
-from ibs.client.paper import pdf, scan, svg, text
+from ibs.client.paper import pdf, svg, text
+from ibs.client.paper import source as sources
 from ibs.client.paper.page import Page
 from ibs.core import limits_paper, paperkey, paperlines, papertyped
 from ibs.core.names import format_time
@@ -168,10 +169,7 @@ def _read(path: Path) -> bytes:
     except OSError as error:
         hint = "give a scan, a photo or a text file, or - to type the lines"
         raise UsageError(f"{path} cannot be read: {error.strerror}", hint=hint) from error
-    if scan.is_picture(data):
-        return scan.read(data)
-    typed = data[: limits_paper.TYPED_BYTES_MAX + 1].decode("utf-8", "replace")
-    return papertyped.read(svg.text_of(typed) or typed)
+    return sources.read(data)
 
 
 def _typed() -> str:

@@ -22,13 +22,16 @@ _AGAIN: Final = (
     "take another picture: straight from above, sharp, in even light, the code filling half of it; or type its lines"
 )
 _PDF: Final = b"%PDF-"
-_IMAGES: Final = (b"\x89PNG", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*", b"RIFF", b"BM", b"P4", b"P5", b"P6")
+_TYPED_BOX: Final = b"ftyp"
+"""At offset 4 of HEIC and AVIF."""
+_IMAGES: Final = (b"\x89PNG", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*", b"RIFF", b"BM", b"GIF8", b"P4", b"P5", b"P6")
+_HEAD_BYTES: Final = 512
 _POINTS_AN_INCH: Final = 72
 
 
 def is_picture(data: bytes) -> bool:
-    """Whether a file's first bytes are those of a picture or a PDF, and not of a text."""
-    return _is_pdf(data) or data.startswith(_IMAGES)
+    """Whether a file's first bytes are those of a picture or a PDF, or at least not of a text."""
+    return _is_pdf(data) or data.startswith(_IMAGES) or data[4:8] == _TYPED_BOX or b"\0" in data[:_HEAD_BYTES]
 
 
 def read(data: bytes) -> bytes:
@@ -78,12 +81,14 @@ def _ways(picture: Image) -> Iterator[Image]:
     from PIL import ImageFilter, ImageOps  # noqa: PLC0415 - an extra; it is there when there is a picture
 
     gray = picture.convert("L")
+    while gray.width * gray.height > limits_paper.PICTURE_SEARCHED_PIXELS_MAX:
+        gray = gray.reduce(2)
     yield gray
     yield ImageOps.autocontrast(gray, cutoff=2)
     yield gray.filter(ImageFilter.MedianFilter(3))
     for share in limits_paper.PICTURE_SCALES:
         width, height = round(gray.width * share), round(gray.height * share)
-        if 0 < width * height <= limits_paper.PICTURE_PIXELS_MAX and width and height:
+        if 0 < width * height <= limits_paper.PICTURE_SEARCHED_PIXELS_MAX:
             yield ImageOps.autocontrast(gray.resize((width, height)).filter(ImageFilter.GaussianBlur(1)), cutoff=2)
 
 
@@ -103,7 +108,9 @@ def _picture(data: bytes) -> Image:
     except FormatError:
         raise
     except Exception as error:
-        raise FormatError("the picture cannot be read", hint="give a PNG or JPEG file, or a PDF") from error
+        raise FormatError(
+            "the picture cannot be read", hint="give a PNG or JPEG file, a PDF, or a text file with the lines"
+        ) from error
 
 
 def _pages(data: bytes) -> Iterator[Image]:
