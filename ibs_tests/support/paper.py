@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
+MONOSPACE = Path("/usr/share/fonts/truetype/dejavu/DejaVuSansMono.ttf")
 needs_renderers = pytest.mark.skipif(
     shutil.which("pdftoppm") is None or shutil.which("rsvg-convert") is None,
     reason="needs poppler-utils, librsvg2-bin",
@@ -40,6 +41,19 @@ def pdf_words(pdf: bytes, folder: Path) -> str:
     source.write_bytes(pdf)
     options = ["-layout", str(source), "-"]
     return subprocess.run(["pdftotext", *options], check=True, capture_output=True, text=True).stdout
+
+
+def text_as_picture(text: str, *, ink: int, sheet: int, gap: int, size: int = 20) -> Image.Image:
+    """As a printer or a terminal sets it: each character in its cell, `gap` pixels between the lines."""
+    font = ImageFont.truetype(str(MONOSPACE), size)
+    ascent, descent = font.getmetrics()
+    rows, across, down = text.splitlines(), round(font.getlength("M")), ascent + descent + gap
+    picture = Image.new("L", (across * 90, down * (len(rows) + 4)), sheet)
+    pen = ImageDraw.Draw(picture)
+    for number, row in enumerate(rows):
+        for place, character in enumerate(row):
+            pen.text(((place + 4) * across, (number + 2) * down), character, fill=ink, font=font)
+    return picture
 
 
 def as_bytes(picture: Image.Image, kind: str = "PNG") -> bytes:

@@ -141,7 +141,7 @@ def test_through_a_real_bind_mount(old: Path, tmp_path: Path) -> None:
 
 
 def test_the_root_of_a_file_system_is_warned_of() -> None:
-    mounts = [path for path in ("/dev/shm", "/proc", "/sys", "/dev") if os.path.ismount(path)]
+    mounts = [path for path in ("/sys", "/dev/pts", "/proc") if os.path.ismount(path)]
     assert mounts
     (warning,) = check_place(mounts[0], [])
     assert "root of a file system" in warning

@@ -10,13 +10,10 @@ import pytest
 import segno
 from PIL import Image
 
-from ibs.client.paper import page as pages
 from ibs.client.paper import pdf, scan, svg
 from ibs.core import limits_paper, paperkey
-from ibs.core.keys import DataKeys
 from ibs.core.paperkey import PaperKey
 from ibs.errors import FormatError, UnavailableError
-from ibs.security.keyfile import LoadedKey
 from ibs_tests.support import paper
 from ibs_tests.unit.client.paper.test_page import PAGE
 
@@ -132,13 +129,3 @@ def test_without_a_library_it_is_said_what_to_do(monkeypatch: pytest.MonkeyPatch
         scan.read(data)
     assert "ironcore-backup[paper]" in caught.value.hint
     assert "paperkey restore -" in caught.value.hint
-
-
-def test_a_text_page_photographed_from_a_screen_is_read(tmp_path: Path) -> None:
-    """The code in the text page is drawn with half blocks: two modules a character, as a terminal shows them."""
-    key = LoadedKey(DataKeys.from_root(bytes(32)), "encrypt", "", "", has_passphrase=False)
-    page = pages.page_of(key, printed="")
-    modules = pages.qr_modules(page)
-    picture = Image.new("1", (len(modules), len(modules)))
-    picture.putdata([0 if dark else 255 for row in modules for dark in row])
-    assert scan.read(paper.as_bytes(picture.resize((265, 300)))) == page.content

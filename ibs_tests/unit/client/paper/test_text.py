@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from ibs.client.paper import page as pages
-from ibs.client.paper import text
+from ibs.client.paper import scan, text
 from ibs.core import paperkey, papertyped
+from ibs_tests.support import paper
 from ibs_tests.unit.client.paper.test_page import KEYS, PAGE
 
 RENDERED = text.render(PAGE)
@@ -41,3 +44,12 @@ def test_the_code_is_drawn_two_rows_in_one() -> None:
     drawn = [row.ljust(len(modules)) for row in RENDERED.splitlines()[-27:]]
     upper = [[character in "\u2580\u2588" for character in row] for row in drawn]
     assert upper == modules[::2]
+
+
+@pytest.mark.skipif(not paper.MONOSPACE.exists(), reason="needs fonts-dejavu-core")
+@pytest.mark.parametrize(("ink", "sheet"), [(0, 255), (230, 20)], ids=["printed", "on a dark terminal"])
+@pytest.mark.parametrize("gap", [0, 2])
+def test_its_code_is_read_as_printers_and_terminals_draw_it(ink: int, sheet: int, gap: int) -> None:
+    """With the font's own height of a line, and with a little air between the lines."""
+    picture = paper.text_as_picture(RENDERED, ink=ink, sheet=sheet, gap=gap)
+    assert scan.read(paper.as_bytes(picture)) == PAGE.content
