@@ -26,7 +26,7 @@ from ibs.engine.datastores import Datastores, Parts
 from ibs.engine.tasks import TaskRegistry
 from ibs.errors import ExitStatus, FailedError, IbsError, UnavailableError
 from ibs.runtime import sdnotify, signals
-from ibs.runtime.allocator import keep_freed_memory
+from ibs.runtime.allocator import collect_as_usual, keep_freed_memory
 from ibs.runtime.background import Work, leaf, spawner
 from ibs.runtime.bus import Bus
 from ibs.runtime.clock import SystemClock
@@ -105,6 +105,7 @@ class _Base:
 def run(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; the program's exit status. Raises errors of `ibs.errors` when it cannot start."""
     keep_freed_memory()
+    collect_as_usual()
     try:
         logs = log.configure(settings.log_dir, level=settings.log_level)
     except OSError as error:

@@ -24,6 +24,7 @@ from ibs.cli.output import Output, print_error
 from ibs.client.config import Credentials, Logins, resolve_server
 from ibs.client.http import ApiClient
 from ibs.errors import CancelledError, ExitStatus, FailedError, IbsError, UsageError
+from ibs.runtime.allocator import collect_as_usual
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -50,6 +51,7 @@ class Status:
 
 def run(work: Callable[[], Awaitable[T]], output: Output = Output.TEXT) -> T:
     """Run `work` in trio; print an error of ours and exit with its status; SIGINT and SIGTERM cancel."""
+    collect_as_usual()
     try:
         return trio.run(_with_signals, work)
     except IbsError as error:

@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ibs.errors import IbsError
-from ibs.wire.common import ErrorBody
+from ibs.wire.common import body_of
 
 
 class Output(StrEnum):
@@ -171,10 +171,7 @@ def print_done(text: str, output: Output, **facts: str | bool) -> None:
 def print_error(error: IbsError, output: Output = Output.TEXT) -> None:
     """`error: MESSAGE` and `hint: WHAT TO DO` on stderr; the API's error object with JSON output."""
     if output is Output.JSON:
-        body = ErrorBody(
-            code=error.code, message=error.message, hint=error.hint, retry=str(error.retry), details=error.details
-        )
-        sys.stderr.write(msgspec.json.encode(body).decode() + "\n")
+        sys.stderr.write(msgspec.json.encode(body_of(error)).decode() + "\n")
         return
     sys.stderr.write(f"error: {harmless(error.message)}\n")
     if error.hint:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
@@ -34,6 +35,16 @@ from ibs.wire.frames import Hello, Op
 Buffer = bytes | bytearray | memoryview
 
 _CONNECTIONS_DEFAULT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What a data connection needs: place, pinned certificate, and who speaks for which session or reader."""
+
+    host: str
+    port: int
+    fingerprint: str
+    hello: Hello = field(repr=False)
 
 
 class _Connection:
@@ -72,7 +83,9 @@ class _Connection:
         return buffer
 
     async def aclose(self) -> None:
-        await trio.aclose_forcefully(self._stream)
+        """Never waits; shielded, for a cancelled holder has more of them to close."""
+        with trio.CancelScope(shield=True):
+            await trio.aclose_forcefully(self._stream)
 
 
 class DataPlane:
@@ -118,6 +131,14 @@ class DataPlane:
         async with trio.open_nursery() as nursery:  # noqa: TID251 - a handful of connections that end here
             for _ in range(int(self._slots.total_tokens)):
                 nursery.start_soon(self._warm_one)
+
+    async def connect(self) -> None:
+        """Make one connection now. Raises ServerUnreachable, and what the server answers."""
+        async with self._slots:
+            try:
+                self._free.append(await self._open())
+            except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError, OSError) as error:
+                raise ServerUnreachable(f"no data connection to {self._place[0]}:{self._place[1]}") from error
 
     async def _warm_one(self) -> None:
         with suppress(IbsError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError, OSError):

@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import httpx
 import msgspec
+import trio
 
 from ibs.client.failures import error_from_body
 from ibs.core import limits
@@ -89,8 +90,9 @@ class ApiClient:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close all connections."""
-        await self._client.aclose()
+        """Close all connections, also when cancelled: what is left open then would be open until the end."""
+        with trio.move_on_after(limits.RESTORE_CLOSE_SECONDS, shield=True):
+            await self._client.aclose()
 
     async def get(self, path: str, kind: type[T], *, params: Params | None = None) -> T:
         """GET and decode as `kind`. Raises the server's error, ServerUnreachable."""

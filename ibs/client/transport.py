@@ -15,7 +15,7 @@ from typing import Self
 import msgspec
 import trio
 
-from ibs.client.dataplane import DataPlane
+from ibs.client.dataplane import DataPlane, Line
 from ibs.client.http import ApiClient
 from ibs.core import limits
 from ibs.core.blob import split_blobs
@@ -50,6 +50,8 @@ class _Bulk:
         self._use = use
         self._connections = connections
         self._worked = False
+        self.line: Line | None = None
+        """How another process would make such connections; None before `open`, or when they are not to be used."""
         self._plane: DataPlane | None = None
         self._ahead: trio.Nursery | None = None
         self._nursery = trio.open_nursery()  # noqa: TID251 - owner of the task that makes connections ahead
@@ -75,6 +77,7 @@ class _Bulk:
             return
         api = self._api
         hello = Hello(authorization=api.authorization, session_id=session_id, reader_id=reader_id)
+        self.line = Line(api.host, api.port, api.fingerprint, hello)
         self._plane = DataPlane(api.host, api.port, api.fingerprint, hello, connections=self._connections)
         if self._ahead is not None and answer_seconds > _LONG_LINE_SECONDS:
             self._ahead.start_soon(self._plane.warm)
@@ -227,6 +230,10 @@ class HttpRestoreTransport:
         self._reader = f"/readers/{opened.reader_id}"
         self._bulk.open(trio.current_time() - asked, reader_id=opened.reader_id)
         return opened
+
+    def line(self) -> Line | None:
+        """See `_Bulk.line`."""
+        return self._bulk.line
 
     async def file(self, name: str) -> bytes:
         """See the port."""

@@ -25,7 +25,7 @@ from ibs.core import limits
 from ibs.errors import IbsError, NotFoundError, UsageError
 from ibs.log import bound, get_logger
 from ibs.version import API_VERSION
-from ibs.wire.common import ErrorBody
+from ibs.wire.common import ErrorBody, body_of
 
 if TYPE_CHECKING:
     from ibs.services.context import ServerContext
@@ -177,10 +177,7 @@ async def _lines(items: AsyncGenerator[Any]) -> AsyncIterator[bytes]:
 
 def error_response(error: IbsError) -> Response:
     """The answer for an error of ours: its status and ErrorBody."""
-    body = ErrorBody(
-        code=error.code, message=error.message, hint=error.hint, retry=str(error.retry), details=error.details
-    )
-    response = Response(msgspec.json.encode(body), status=error.http_status, content_type=_JSON)
+    response = Response(msgspec.json.encode(body_of(error)), status=error.http_status, content_type=_JSON)
     if error.http_status == 503:
         response.headers["Retry-After"] = "5"
     if error.http_status == 401:

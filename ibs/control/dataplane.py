@@ -24,7 +24,7 @@ from ibs.errors import FormatError, IbsError, NotAuthenticated, UsageError
 from ibs.log import bound, get_logger
 from ibs.runtime.buffers import uninitialised
 from ibs.wire import frames
-from ibs.wire.common import ErrorBody
+from ibs.wire.common import ErrorBody, body_of
 from ibs.wire.frames import Hello, Op
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ async def serve_plane(context: ServerContext, peer: Peer) -> None:
         return
     if ending is not None:
         try:
-            await _send_error(peer, _body(ending))
+            await _send_error(peer, body_of(ending))
             await peer.hear_out()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             _log.info("peer went away before its error", error=ending.code)
@@ -214,7 +214,7 @@ async def _answer(peer: Peer, service: _Service, request: Request) -> None:
     try:
         op, parts = await service.handle(request)
     except IbsError as error:
-        await _send_error(peer, _body(error))
+        await _send_error(peer, body_of(error))
     except Exception:  # noqa: BLE001 - a defect is logged whole and told in one sentence; the others go on
         _log.exception("request failed", operation=f"data plane {request.op.name}")
         await _send_error(peer, internal_error())
@@ -226,12 +226,6 @@ async def _send(peer: Peer, op: Op, parts: list[Buffer]) -> None:
     await peer.send_all(frames.pack_header(op, sum(map(len, parts))))
     for part in parts:
         await peer.send_all(part)
-
-
-def _body(error: IbsError) -> ErrorBody:
-    return ErrorBody(
-        code=error.code, message=error.message, hint=error.hint, retry=str(error.retry), details=error.details
-    )
 
 
 async def _send_error(peer: Peer, body: ErrorBody) -> None:

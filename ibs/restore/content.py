@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from ibs.core import limits
+from ibs.core.ids import Buffer
 from ibs.core.tree import Entry, Extent
 from ibs.errors import FormatError, IbsError
 from ibs.restore.tree.safe_path import shown
@@ -19,7 +20,7 @@ from ibs.restore.tree.safe_path import shown
 _IOV_MAX: Final = 1024
 _RUN: Final = limits.SPARSE_RUN_BYTES
 
-Chunks = Mapping[bytes, bytes | IbsError]
+Chunks = Mapping[bytes, Buffer | IbsError]
 """Plaintexts by id, or why one could not be had."""
 
 

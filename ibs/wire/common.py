@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import msgspec
 
+from ibs.errors import IbsError
+
 Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 """A number of things or bytes; fits every database and language that it may pass through."""
 Seconds = Annotated[float, msgspec.Meta(ge=0.0, le=1e15)]
@@ -23,6 +25,13 @@ class ErrorBody(Wire, frozen=True, kw_only=True):
     hint: str = ""
     retry: str = "never"
     details: dict[str, Any] = {}
+
+
+def body_of(error: IbsError) -> ErrorBody:
+    """The body that tells `error`; `client.failures` makes the error of it again."""
+    return ErrorBody(
+        code=error.code, message=error.message, hint=error.hint, retry=str(error.retry), details=error.details
+    )
 
 
 class TaskStarted(Wire, frozen=True, kw_only=True):

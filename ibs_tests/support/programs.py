@@ -31,8 +31,8 @@ class Done:
 
 def module_command(program: str) -> list[str]:
     """How to start one of our programs with this interpreter."""
-    module = {"ironcore-backup": "ibs.cli.start", "ironcore-backup-client": "ibs.cli.client"}[program]
-    return [sys.executable, "-c", f"import sys; from {module} import main; sys.argv[0] = {program!r}; main()"]
+    name = {"ironcore-backup": "main", "ironcore-backup-client": "client"}[program]
+    return [sys.executable, "-c", f"import sys; from ibs.cli.start import {name}; sys.argv[0] = {program!r}; {name}()"]
 
 
 def clean_environment(folder: Path, **more: str) -> dict[str, str]:

@@ -78,7 +78,14 @@ def restore(
             with progress_bar("restore") as bar:
                 shown = _Shown(bar, bar.add_task("", total=None, note=""))
                 async with HttpRestoreTransport(found.api) as transport:
-                    return await run_restore(transport, plan, pool=ThreadPool(), clock=SystemClock(), progress=shown)
+                    return await run_restore(
+                        transport,
+                        plan,
+                        pool=ThreadPool(),
+                        clock=SystemClock(),
+                        progress=shown,
+                        line=transport.line,
+                    )
 
     outcome = run(work, output)
     _tell(outcome, output, quiet=to_stdout)

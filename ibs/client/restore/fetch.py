@@ -1,56 +1,36 @@
-"""Fetches and opens chunks ahead of those who need them, within a bounded window of memory.
+"""Has chunks opened ahead of those who need them, within a bounded window of memory.
 
 Imported by the modules of `client.restore`. Bytes in hand are bounded: what is leased (asked for or being written) by
 RESTORE_READAHEAD_BYTES, what was given back by RESTORE_CACHE_BYTES, metadata by RESTORE_METADATA_CACHE_BYTES. Several
-requests are under way at once; decoding runs in the processor lane. A chunk that cannot be had is an error in its
-place, so that only what needs it fails; an error of the connection or the key ends everything.
+requests are under way at once. A chunk that cannot be had is an error in its place, so that only what needs it fails;
+an error of the connection or the key ends everything.
 """
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import trio
 
+from ibs.client.restore.opener import FetchFigures, Opened, Opener
 from ibs.core import limits
-from ibs.core.blob import BlobDecoder
-from ibs.core.ids import Address
-from ibs.core.keys import DataKeys
-from ibs.errors import ChunkNotFound, CorruptChunk, FormatError, IbsError, SessionLost
+from ibs.errors import IbsError
 from ibs.ports.clock import Clock
-from ibs.ports.pool import Pool
-from ibs.ports.transport import Buffer, RestoreTransport
-from ibs.runtime.retry import Backoff, may_pass, retry
-
-_BACKOFF = Backoff(attempts=limits.RESTORE_RETRIES)
 
 
 class _Slot:
-    """One chunk asked for. `data` is set before `done`."""
+    """One chunk asked for. `data` is set before `done`; that of metadata is bytes, or an error."""
 
-    __slots__ = ("data", "done", "id", "length", "users")
+    __slots__ = ("data", "done", "id", "length", "metadata", "users")
 
-    def __init__(self, chunk_id: bytes, length: int) -> None:
+    def __init__(self, chunk_id: bytes, length: int, *, metadata: bool = False) -> None:
         self.id = chunk_id
         self.length = length
+        self.metadata = metadata
         self.users = 0
-        self.data: bytes | IbsError | None = None
+        self.data: Opened | None = None
         self.done = trio.Event()
-
-
-@dataclass(slots=True)
-class FetchFigures:
-    """Seconds are summed over parallel requests; `wait_seconds` is time for which nobody asked for anything."""
-
-    fetch_seconds: float = 0.0
-    decode_seconds: float = 0.0
-    wait_seconds: float = 0.0
-    chunks: int = 0
-    stored_bytes: int = 0
-    plain_bytes: int = 0
 
 
 class Lease:
@@ -61,11 +41,11 @@ class Lease:
         self._slots = slots
         self._open = True
 
-    async def ready(self) -> dict[bytes, bytes | IbsError]:
+    async def ready(self) -> dict[bytes, Opened]:
         """The chunks by id once all are there, each its plaintext or the reason why it could not be had."""
         for slot in self._slots:
             await slot.done.wait()
-        found: dict[bytes, bytes | IbsError] = {}
+        found: dict[bytes, Opened] = {}
         for slot in self._slots:
             assert slot.data is not None  # noqa: S101 - set before `done`
             found[slot.id] = slot.data
@@ -79,26 +59,18 @@ class Lease:
 
 
 class ChunkFetcher:
-    """Chunks of one domain from one snapshot. All methods in the trio thread but `peek`; `run` must be running."""
+    """Chunks of one snapshot. All methods in the trio thread but `peek`; `run` must be running."""
 
     def __init__(
         self,
-        transport: RestoreTransport,
-        pool: Pool,
+        opener: Opener,
         clock: Clock,
         *,
-        domain: bytes,
-        keys: DataKeys | None,
-        entropy: Callable[[int], bytes],
         window_bytes: int = limits.RESTORE_READAHEAD_BYTES,
         cache_bytes: int = limits.RESTORE_CACHE_BYTES,
     ) -> None:
-        self._transport = transport
-        self._pool = pool
+        self._opener = opener
         self._clock = clock
-        self._domain = domain
-        self._keys = keys
-        self._entropy = entropy
         self._window_bytes = window_bytes
         self._cache_bytes_max = cache_bytes
         self._slots: dict[bytes, _Slot] = {}
@@ -111,10 +83,13 @@ class ChunkFetcher:
         self._queue: deque[_Slot] = deque()
         self._room = trio.lowlevel.ParkingLot()
         self._work = trio.lowlevel.ParkingLot()
-        self._threads = threading.local()
         self._requests = 0
         self._small: _Slot | None = None
-        self.figures = FetchFigures()
+
+    @property
+    def figures(self) -> FetchFigures:
+        """What opening has taken so far."""
+        return self._opener.figures
 
     async def run(self) -> None:
         """Serve requests until cancelled. Raises what ends a restore: connection lost, wrong key."""
@@ -122,6 +97,7 @@ class ChunkFetcher:
             for _ in range(limits.RESTORE_FETCHES):
                 nursery.start_soon(self._serve)
             nursery.start_soon(self._keep_alive)
+            nursery.start_soon(self._opener.serve)
 
     # --- data chunks ---
 
@@ -161,11 +137,11 @@ class ChunkFetcher:
             if slot.users:
                 continue
             self._held_bytes -= slot.length
-            if isinstance(slot.data, bytes):
+            if slot.data is None or isinstance(slot.data, IbsError):
+                del self._slots[slot.id]  # failed, or given up before it came
+            else:
                 self._idle[slot.id] = slot
                 self._idle_bytes += slot.length
-            else:
-                del self._slots[slot.id]  # failed, or given up before it came
         while self._idle_bytes > self._cache_bytes_max:
             chunk_id, slot = self._idle.popitem(last=False)
             self._idle_bytes -= slot.length
@@ -179,7 +155,7 @@ class ChunkFetcher:
         for chunk_id, length in chunks:
             slot = self._metadata.get(chunk_id)
             if slot is None:
-                slot = self._metadata[chunk_id] = _Slot(chunk_id, length)
+                slot = self._metadata[chunk_id] = _Slot(chunk_id, length, metadata=True)
                 self._metadata_bytes += length
                 self._urgent.append(slot)
             else:
@@ -196,7 +172,7 @@ class ChunkFetcher:
         await slot.done.wait()
         if isinstance(slot.data, IbsError):
             raise slot.data
-        assert slot.data is not None  # noqa: S101 - set before `done`
+        assert isinstance(slot.data, bytes)  # noqa: S101 - set before `done`
         return slot.data
 
     def peek(self, chunk_id: bytes) -> bytes | None:
@@ -238,72 +214,14 @@ class ChunkFetcher:
             requests = self._requests
             await self._clock.sleep(limits.RESTORE_KEEP_ALIVE_SECONDS)
             if self._requests == requests and self._small is not None:
-                await self._fetch([self._small.id])
+                await self._opener.open([(self._small.id, self._small.length)])
 
     async def _answer(self, batch: list[_Slot]) -> None:
-        blobs = await self._fetch([slot.id for slot in batch])
-        plain = await self._decode(batch, blobs)
-        for at, slot in enumerate(batch):
-            if isinstance(plain[at], IbsError) and not isinstance(blobs[at], IbsError):
-                # The bytes came and were not right: once more, before anything is called corrupt.
-                again = await self._fetch([slot.id])
-                plain[at] = (await self._decode([slot], again))[0]
-            slot.data = plain[at]
+        self._requests += 1
+        opened = await self._opener.open([(slot.id, slot.length) for slot in batch])
+        for slot, data in zip(batch, opened, strict=True):
+            # Metadata is small and lives long: it must not hold on to a place where chunks pass through.
+            slot.data = bytes(data) if slot.metadata and not isinstance(data, IbsError) else data
             slot.done.set()
             if self._small is None or slot.length < self._small.length:
                 self._small = _Slot(slot.id, slot.length)  # without its data
-
-    async def _fetch(self, ids: Sequence[bytes]) -> list[Buffer | IbsError]:
-        """Blobs, or for each one that is missing or corrupt the error. Raises everything else."""
-        self._requests += 1
-        began = self._clock.monotonic()
-        try:
-            blobs = await retry(
-                lambda: self._transport.fetch(ids),
-                clock=self._clock,
-                entropy=self._entropy,
-                backoff=_BACKOFF,
-                when=lambda error: may_pass(error) and not isinstance(error, SessionLost),
-            )
-        except (ChunkNotFound, CorruptChunk) as error:
-            if len(ids) == 1:
-                return [error]
-            return [(await self._fetch([chunk_id]))[0] for chunk_id in ids]
-        finally:
-            self.figures.fetch_seconds += self._clock.monotonic() - began
-        if len(blobs) != len(ids):
-            raise FormatError(f"the server answered {len(blobs)} chunks where {len(ids)} were asked for")
-        self.figures.stored_bytes += sum(map(len, blobs))
-        return list(blobs)
-
-    async def _decode(self, batch: Sequence[_Slot], blobs: Sequence[Buffer | IbsError]) -> list[bytes | IbsError]:
-        began = self._clock.monotonic()
-        plain = await self._pool.cpu(self._decode_all, batch, blobs)
-        self.figures.decode_seconds += self._clock.monotonic() - began
-        self.figures.chunks += len(batch)
-        self.figures.plain_bytes += sum(len(each) for each in plain if isinstance(each, bytes))
-        return plain
-
-    def _decode_all(self, batch: Sequence[_Slot], blobs: Sequence[Buffer | IbsError]) -> list[bytes | IbsError]:
-        """In a pool thread. Raises FingerprintMismatch: with the wrong key nothing else will do better."""
-        decoder: BlobDecoder | None = getattr(self._threads, "decoder", None)
-        if decoder is None:
-            decoder = self._threads.decoder = BlobDecoder(keys=self._keys)
-        opened: list[bytes | IbsError] = []
-        for slot, blob in zip(batch, blobs, strict=True):
-            if isinstance(blob, IbsError):
-                opened.append(blob)
-                continue
-            try:
-                data = decoder.decode(blob, want=Address(self._domain, slot.id))
-                if len(data) != slot.length:
-                    raise CorruptChunk(slot.id.hex(), f"it has {len(data)} bytes where the index says {slot.length}")
-                opened.append(data)
-            except (CorruptChunk, FormatError) as error:
-                opened.append(_corrupt(slot.id, error))
-        return opened
-
-
-def _corrupt(chunk_id: bytes, error: IbsError) -> CorruptChunk:
-    """A blob that breaks the format is corrupt too, and the message must name the chunk."""
-    return error if isinstance(error, CorruptChunk) else CorruptChunk(chunk_id.hex(), error.message)

@@ -17,6 +17,7 @@ from ibs.core import limits
 from ibs.core.index import HEADER_BYTES, ZERO_ID, IndexHeader
 from ibs.errors import ChunkNotFound, IbsError
 from ibs.ports.pool import Pool
+from ibs.restore.content import Chunks
 from ibs.restore.image import ImageTarget
 from ibs.restore.tree.report import Reason, RestoreReport
 
@@ -126,7 +127,7 @@ class ImageRestore:
         self._report.made(size=written)
         gauge.advance(size=run.length)
 
-    def _write(self, run: _Run, chunks: dict[bytes, bytes | IbsError]) -> int:
+    def _write(self, run: _Run, chunks: Chunks) -> int:
         """In a pool thread."""
         if not run.ids:
             self._target.zero(run.at, run.length)

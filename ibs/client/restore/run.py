@@ -12,14 +12,17 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import trio
 
+from ibs.client.dataplane import Line
 from ibs.client.restore.chunks import TreeChunks
 from ibs.client.restore.fetch import ChunkFetcher
 from ibs.client.restore.gauge import Gauge
 from ibs.client.restore.image import ImageRestore
+from ibs.client.restore.offload import HelperOpener, worth_it
+from ibs.client.restore.opener import LocalOpener
 from ibs.client.restore.plan import ProgressSink, RestoreOutcome, RestorePlan, first_error
 from ibs.client.restore.snapshot import OpenSnapshot, open_snapshot
 from ibs.client.restore.tree import TreeRestore
-from ibs.core import limits, names
+from ibs.core import limits, limits_restore, names
 from ibs.core.index import HEADER_BYTES, IndexHeader, check_records
 from ibs.errors import IbsError, UsageError
 from ibs.ports.clock import Clock
@@ -44,8 +47,9 @@ async def run_restore(
     clock: Clock,
     progress: ProgressSink | None = None,
     entropy: Entropy = os.urandom,
+    line: Callable[[], Line | None] | None = None,
 ) -> RestoreOutcome:
-    """Restore what `plan` says.
+    """Restore what `plan` says. `line`: how a second process could reach the chunks; without it there is none.
 
     Raises UsageError, NotFoundError, SignatureInvalid, FingerprintMismatch, FormatError, ConflictError,
     DestinationNotWritable, CorruptChunk, ChunkNotFound (the last two with `report` in their details) and what the
@@ -54,7 +58,7 @@ async def run_restore(
     """
     check_plan(plan)
     snapshot = await open_snapshot(transport, plan.store, plan.snapshot, keys=plan.keys, last_seen=plan.last_seen)
-    restore = _Restore(snapshot, plan, pool=pool, clock=clock, progress=progress, entropy=entropy)
+    restore = _Restore(snapshot, plan, pool=pool, clock=clock, progress=progress, entropy=entropy, line=line)
     try:
         outcome = await restore.run()
     except BaseException as raised:
@@ -104,12 +108,14 @@ class _Restore:
         clock: Clock,
         progress: ProgressSink | None,
         entropy: Entropy,
+        line: Callable[[], Line | None] | None,
     ) -> None:
         self._snapshot = snapshot
         self._plan = plan
         self._pool = pool
         self._clock = clock
         self._entropy = entropy
+        self._line = line
         self._report = RestoreReport()
         self.left_behind = ""
         """What a failed restore left in the target, for people."""
@@ -129,14 +135,7 @@ class _Restore:
 
     async def run(self) -> RestoreOutcome:
         header, index = await self._snapshot.index(self._plan.archive, self._pool)
-        self._fetcher = ChunkFetcher(
-            self._snapshot.transport,
-            self._pool,
-            self._clock,
-            domain=header.domain,
-            keys=self._plan.keys,
-            entropy=self._entropy,
-        )
+        self._fetcher = self._make_fetcher(header)
         self._gauge.fetcher = self._fetcher
         if header.kind == "tree":
             await self._tree(header, index)
@@ -146,6 +145,22 @@ class _Restore:
         if self._report.first_loss is not None:
             raise self._loss()
         return self._outcome(header.plain_bytes)
+
+    def _make_fetcher(self, header: IndexHeader) -> ChunkFetcher:
+        """With a second process where that is allowed and pays."""
+        keys = self._plan.keys
+        local = LocalOpener(
+            self._snapshot.transport, self._pool, self._clock, domain=header.domain, keys=keys, entropy=self._entropy
+        )
+        line = self._line() if self._line is not None and not self._plan.patterns else None
+        if line is None or not worth_it(header.plain_bytes):
+            return ChunkFetcher(local, self._clock)
+        return ChunkFetcher(
+            HelperOpener(local, line, domain=header.domain, keys=keys),
+            self._clock,
+            window_bytes=limits_restore.HELPER_READAHEAD_BYTES,
+            cache_bytes=limits_restore.HELPER_CACHE_BYTES,
+        )
 
     async def _tree(self, header: IndexHeader, index: bytes) -> None:
         chunks = await self._pool.cpu(TreeChunks, header, index)

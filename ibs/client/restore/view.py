@@ -15,6 +15,7 @@ import trio
 from ibs.client.restore.chunks import TreeChunks
 from ibs.client.restore.entries import TreeEntries
 from ibs.client.restore.fetch import ChunkFetcher
+from ibs.client.restore.opener import LocalOpener
 from ibs.client.restore.plan import first_error
 from ibs.client.restore.snapshot import LastSeen, OpenSnapshot, open_snapshot
 from ibs.core import limits
@@ -49,7 +50,7 @@ class TreeView:
         for chunk_id, data in found.items():
             if isinstance(data, IbsError):
                 raise data
-            plain[chunk_id] = data
+            plain[chunk_id] = bytes(data)
         return plain
 
 
@@ -77,7 +78,8 @@ async def open_tree(
     try:
         header, index = await opened.index(archive, pool)
         chunks = await pool.cpu(TreeChunks, header, index)
-        fetcher = ChunkFetcher(transport, pool, clock, domain=header.domain, keys=keys, entropy=entropy)
+        opener = LocalOpener(transport, pool, clock, domain=header.domain, keys=keys, entropy=entropy)
+        fetcher = ChunkFetcher(opener, clock)
         async with trio.open_nursery() as nursery:  # noqa: TID251 - owner of the fetcher
             nursery.start_soon(fetcher.run)
             yield TreeView(opened, archive, TreeEntries(fetcher, chunks, pool), fetcher, pool, header.domain)

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from ibs.cli import admin, mirror, start
+from ibs.cli import admin, client, mirror, start
 from ibs.services.context import ROLES
 
 UNITS = Path(__file__).parents[3] / "contrib" / "systemd"
+
+
+@pytest.fixture(autouse=True)
+def collected_as_usual() -> Iterator[None]:
+    before = gc.get_threshold()
+    gc.set_threshold(700, 10, 10)
+    yield
+    gc.set_threshold(*before)
 
 
 @pytest.mark.parametrize(
@@ -32,6 +42,14 @@ def test_who_gets_the_arguments(arguments: list[str], light: bool, monkeypatch: 
     monkeypatch.setattr(admin, "main", lambda: called.append("admin"))
     start.main()
     assert called == [["gc", "/x"] if light else "admin"]
+
+
+def test_the_clients_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[str] = []
+    monkeypatch.setattr(client, "main", lambda: called.append("client"))
+    start.client()
+    assert gc.get_threshold()[0] > 10_000, "what is imported stays: nothing to collect meanwhile"
+    assert called == ["client"]
 
 
 def test_the_roles_are_the_servers() -> None:

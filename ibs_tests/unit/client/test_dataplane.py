@@ -123,6 +123,21 @@ async def test_connections_made_ahead_are_the_ones_used(server: tuple[Server, Se
         assert len(real.peers) == 3
 
 
+async def test_one_can_be_asked_for_at_once(server: tuple[Server, Served]) -> None:
+    real, served = server
+    async with plane(served, session_hello(), connections=2) as writer:
+        await writer.connect()
+        assert len(real.peers) == 1
+        await writer.send([b"one", b"two"])
+        assert len(real.peers) == 1
+
+
+async def test_one_that_is_asked_for_and_cannot_be_had_is_told(tmp_path: Path) -> None:
+    async with serving(no_http, Certificates.make(tmp_path)) as served, plane(served, session_hello()) as writer:
+        with pytest.raises(ServerUnreachable):
+            await writer.connect()
+
+
 async def test_what_fails_ahead_is_told_by_the_first_request(tmp_path: Path) -> None:
     async with serving(no_http, Certificates.make(tmp_path)) as served, plane(served, session_hello()) as writer:
         await writer.warm()

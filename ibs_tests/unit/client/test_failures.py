@@ -7,13 +7,7 @@ import pytest
 from ibs import errors
 from ibs.client.failures import error_from_body
 from ibs.errors import IbsError
-from ibs.wire.common import ErrorBody
-
-
-def body_of(error: IbsError) -> ErrorBody:
-    return ErrorBody(
-        code=error.code, message=error.message, hint=error.hint, retry=str(error.retry), details=error.details
-    )
+from ibs.wire.common import ErrorBody, body_of
 
 
 @pytest.mark.parametrize(

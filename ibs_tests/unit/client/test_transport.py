@@ -217,7 +217,12 @@ async def test_a_data_plane_that_worked_is_not_replaced_when_it_breaks(plane: ty
 async def test_a_restore_reads_under_its_lease(plane: type[FakePlane]) -> None:
     server = Server()
     async with server.api() as api, HttpRestoreTransport(api) as transport:
+        assert transport.line() is None
         assert await transport.open("main", "ns:a/b/host/x") == READER
+        line = transport.line()
+        assert line is not None
+        assert (line.host, line.port, line.hello.reader_id) == ("backup.example", 8007, "r1")
+        assert api.authorization not in repr(line)
         assert await transport.file("a.tree.idx") == b"octets"
         assert await transport.fetch([b"1", b"2"]) == [b"blob of 1", b"blob of 2"]
         await transport.close("WARNING", 2, "two")

@@ -29,3 +29,21 @@ def _faults(how: str) -> int:
 
 def test_freed_chunk_buffers_are_not_given_back_and_fetched_again() -> None:
     assert _faults("keep") * 4 < _faults("leave")
+
+
+COLLECTING = """
+import gc
+from ibs.runtime import allocator
+before = gc.get_threshold()
+allocator.collect_as_usual()
+assert gc.get_freeze_count() == 0
+allocator.collect_seldom()
+assert gc.get_threshold()[0] > 10 * before[0]
+allocator.collect_as_usual()
+print(gc.get_threshold() == before, gc.get_freeze_count() > 0, gc.isenabled())
+"""
+
+
+def test_cycles_are_looked_for_as_usual_once_a_program_has_started() -> None:
+    done = subprocess.run([sys.executable, "-c", COLLECTING], capture_output=True, check=True, text=True)
+    assert done.stdout.split() == ["True", "True", "True"]

@@ -11,7 +11,7 @@ import pytest
 
 from ibs.errors import NoSpace
 from ibs.wire import datastore, frames, reader, session, system
-from ibs.wire.common import Count, ErrorBody, Ping, Seconds, TaskStarted, Wire
+from ibs.wire.common import Count, ErrorBody, Ping, Seconds, TaskStarted, Wire, body_of
 from ibs_tests.support.control import sample
 
 
@@ -49,12 +49,12 @@ def test_every_body_is_explained_or_explains_itself(kind: type[Wire]) -> None:
 
 def test_error_bodies() -> None:
     error = NoSpace("main", "bytes")
-    body = ErrorBody(code=error.code, message=error.message, details=error.details)
+    body = body_of(error)
     assert msgspec.json.decode(msgspec.json.encode(body)) == {
         "code": "no-space",
         "message": error.message,
-        "hint": "",
-        "retry": "never",
+        "hint": error.hint,
+        "retry": str(error.retry),
         "details": {"where": "main", "exhausted": "bytes"},
     }
     assert ErrorBody(code="x", message="y").details is not ErrorBody(code="x", message="y").details

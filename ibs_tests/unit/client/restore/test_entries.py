@@ -12,6 +12,7 @@ import trio
 from ibs.client.restore.chunks import TreeChunks
 from ibs.client.restore.entries import TreeEntries
 from ibs.client.restore.fetch import ChunkFetcher
+from ibs.client.restore.opener import LocalOpener
 from ibs.core import limits
 from ibs.core.index import parse_header
 from ibs.core.tree import Entry, Extent, Kind, decode_block, path_key
@@ -48,7 +49,9 @@ async def opened(
     transport = snapshot.transport()
     pool = pool or InlinePool()
     chunks = TreeChunks(parse_header(raw), raw)
-    fetcher = ChunkFetcher(transport, pool, CLOCK, domain=snapshot.domain, keys=None, entropy=os.urandom)
+    fetcher = ChunkFetcher(
+        LocalOpener(transport, pool, CLOCK, domain=snapshot.domain, keys=None, entropy=os.urandom), CLOCK
+    )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(fetcher.run)
         yield TreeEntries(fetcher, chunks, pool), transport

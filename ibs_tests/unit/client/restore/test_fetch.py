@@ -11,6 +11,7 @@ import trio
 import trio.testing
 
 from ibs.client.restore.fetch import ChunkFetcher
+from ibs.client.restore.opener import LocalOpener
 from ibs.core import limits
 from ibs.core.keys import DataKeys
 from ibs.errors import ChunkNotFound, CorruptChunk, FingerprintMismatch, FormatError, ServerUnreachable, SessionLost
@@ -43,16 +44,10 @@ class Gate(MemoryTransport):
 async def fetching(
     transport: MemoryTransport, *, keys: DataKeys | None = None, window_bytes: int = 1000, cache_bytes: int = 1000
 ) -> AsyncIterator[ChunkFetcher]:
-    fetcher = ChunkFetcher(
-        transport,
-        InlinePool(),
-        LoopClock(),
-        domain=transport.snapshot.domain,
-        keys=keys,
-        entropy=os.urandom,
-        window_bytes=window_bytes,
-        cache_bytes=cache_bytes,
+    opener = LocalOpener(
+        transport, InlinePool(), LoopClock(), domain=transport.snapshot.domain, keys=keys, entropy=os.urandom
     )
+    fetcher = ChunkFetcher(opener, LoopClock(), window_bytes=window_bytes, cache_bytes=cache_bytes)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(fetcher.run)
         yield fetcher

@@ -11,6 +11,7 @@ import trio
 from ibs.client.restore.fetch import ChunkFetcher
 from ibs.client.restore.gauge import Gauge
 from ibs.client.restore.image import ImageRestore
+from ibs.client.restore.opener import LocalOpener
 from ibs.core import limits
 from ibs.core.index import ZERO_ID, IndexHeader, parse_header
 from ibs.restore.tree.report import RestoreReport
@@ -56,9 +57,10 @@ def image(pattern: str, tail: int = 0) -> tuple[bytes, MemorySnapshot]:
 
 def restore_of(snapshot: MemorySnapshot, sink: Sink, header: IndexHeader | None = None) -> ImageRestore:
     raw = snapshot.files["d.img.idx"]
-    fetcher = ChunkFetcher(
+    opener = LocalOpener(
         snapshot.transport(), InlinePool(), CLOCK, domain=snapshot.domain, keys=None, entropy=os.urandom
     )
+    fetcher = ChunkFetcher(opener, CLOCK)
     gauge = Gauge(CLOCK, None)
     gauge.fetcher = fetcher
     return ImageRestore(
