@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from ibs.control.routing import OCTETS, Call, Route
+from ibs.control.standing import difference, standing
 from ibs.core import limits
 from ibs.core.audit import Outcome
 from ibs.errors import FailedError, IbsError
@@ -52,11 +53,21 @@ class Record:
         self._changes = route.method != "GET" and route.operation not in TRAFFIC
         self.principal: Principal | None = None
         self.call: Call | None = None
+        self._before: Any = None
 
     async def begin(self) -> None:
         """The request is admitted and about to be handled. Raises NoSpace, FailedError: it must not begin."""
         if self._audit is not None and self._changes:
             await self._audit.admit()
+            if self.call is not None:
+                self.call.on_look = self._look
+                if self._route.access.privilege is not None:
+                    await self._look()
+
+    async def _look(self) -> None:
+        """Remember how it stands, now that the caller is known to be one who may change it."""
+        if self.call is not None:
+            self._before = await standing(self.call, self._route.operation)
 
     async def done(self) -> None:
         """The handler has returned. Raises FailedError when that cannot be written down: it is told as such."""
@@ -92,9 +103,7 @@ class Record:
     async def _note(self, outcome: Outcome, error: IbsError | None, *, bare: bool = False) -> None:
         if self._audit is None:
             return
-        said: dict[str, Any] = {} if self.call is None else dict(self.call.audit)
-        if self.call is not None and "after" not in said:
-            said["after"] = _asked(self._route, self.call)
+        before, after = await self._told(self.call, outcome) if self.call is not None else (None, None)
         target = "" if bare else "/".join(self._path.values())
         await self._audit.note(
             auth_id=self.principal.auth_id if self.principal is not None else "",
@@ -103,9 +112,34 @@ class Record:
             target=target or self._route.path,
             outcome=outcome,
             error=error,
-            before=said.get("before"),
-            after=said.get("after"),
+            before=before,
+            after=after,
         )
+
+    async def _told(self, call: Call, outcome: Outcome) -> tuple[Any, Any]:
+        """What differs between how it stood and how it stands, and on the right what was asked for, too.
+
+        A handler that tells it itself knows better. What was not done has changed nothing.
+        """
+        asked = _asked(self._route, call)
+        if "after" in call.audit:
+            return call.audit.get("before"), call.audit["after"]
+        if outcome not in (Outcome.OK, Outcome.CUT_OFF):
+            return None, asked
+        before, after = difference(self._before, await standing(call, self._route.operation))
+        return before or None, {**(asked or {}), **(after or {}), **call.audit} or None
+
+
+async def plane_refused(audit: Audit | None, auth_id: str, peer: str, error: IbsError) -> None:
+    """A caller on the data plane ends with `error`: a row when it is a refusal. Raises nothing of ours."""
+    if audit is None or error.http_status not in _REFUSED:
+        return
+    try:
+        await audit.note(
+            auth_id=auth_id, peer=peer, action="data_plane", target="", outcome=Outcome.REFUSED, error=error
+        )
+    except IbsError as trouble:
+        _log.error("a refusal could not be written into the audit log", error=trouble.message)
 
 
 def _asked(route: Route, call: Call) -> Any:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 import msgspec
 import trio
 
+from ibs.control.auditing import plane_refused
 from ibs.control.border import internal_error
 from ibs.control.routing import read_ids
 from ibs.core import limits
@@ -111,6 +112,7 @@ async def serve_plane(context: ServerContext, peer: Peer) -> None:
         finally:
             service.gone()
     except IbsError as error:
+        await plane_refused(context.audit, "", peer.address, error)
         ending = error
     except (trio.TooSlowError, trio.BrokenResourceError, trio.ClosedResourceError):
         return
@@ -137,8 +139,12 @@ async def _hello(context: ServerContext, reader: FrameReader, address: str) -> _
         raise UsageError("data plane: name either a session or a reader", hint="open one over HTTP first")
 
     async def again() -> None:
-        if (await context.access.authenticate(credential, address)).auth_id != who:
-            raise NotAuthenticated("the credential is not valid")
+        try:
+            if (await context.access.authenticate(credential, address)).auth_id != who:
+                raise NotAuthenticated("the credential is not valid")
+        except IbsError as error:
+            await plane_refused(context.audit, who, address, error)
+            raise
 
     if hello.session_id:
         context.sessions.get(hello.session_id, who)

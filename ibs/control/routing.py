@@ -80,7 +80,18 @@ class Call:
     peer: str
     warnings: list[str] = field(default_factory=list)
     audit: dict[str, Any] = field(default_factory=dict)
-    """What a handler tells the audit log: `before` and `after` as JSON types, without secrets."""
+    """What a handler tells the audit log, as JSON types without secrets: more about what came of it, by any names; or
+    all of it as `before` and `after`, where `control.standing` cannot see it.
+    """
+
+    on_look: Callable[[], Awaitable[None]] | None = field(default=None, repr=False)
+
+    async def look(self) -> None:
+        """To be called by a handler that owns the rule who may call, when the caller may, before it changes anything:
+        how things stand is remembered for the audit log.
+        """
+        if self.on_look is not None:
+            await self.on_look()
 
 
 Handler = Callable[[Call], Awaitable[Any]]

@@ -71,3 +71,44 @@ def test_the_chain_is_whole_and_names_the_line_that_was_changed(server: ServerPr
     finally:
         path.write_bytes(content)
     assert "audit log: OK" in server.admin("audit", "verify").out
+
+
+def told(server: ServerProcess, action: str, *command: str) -> tuple[Any, Any]:
+    """Before and after of the row that a command leaves."""
+    server.admin(*command)
+    row = rows(server, "--action", action)[0]
+    assert row["outcome"] == "ok"
+    return row["before"], row["after"]
+
+
+def test_before_and_after_of_what_people_set(server: ServerProcess, tmp_path: Path) -> None:
+    server.admin("datastore", "create", "was", "--path", str(tmp_path / "store"))
+    server.admin("user", "create", "bert@ibs")
+    assert told(server, "user_change", "user", "disable", "bert@ibs") == ({"enabled": True}, {"enabled": False})
+    rule = ("/datastore/was", "Audit", "bert@ibs")
+    _, after = told(server, "acl_grant", "acl", "grant", *rule)
+    assert after["roles"] == ["Audit"]
+    before, _ = told(server, "acl_revoke", "acl", "revoke", *rule)
+    assert before["roles"] == ["Audit"]
+    server.admin("retention", "set", "was", "--keep-last", "3")
+    before, after = told(server, "retention_set", "retention", "set", "was", "--keep-last", "5")
+    assert "3" in before["text"]
+    assert "5" in after["text"]
+    before, after = told(server, "worker_set", "worker", "set", "--slots", "7")
+    assert before["slots"] != after["slots"] == 7
+    before, after = told(server, "datastore_quarantine", "datastore", "quarantine", "was", "--reason", "odd noise")
+    assert before["mode"] == "normal"
+    assert (after["mode"], after["reason"]) == ("quarantined", "odd noise")
+    server.admin("datastore", "release", "was", "--cause", "a fan")
+
+
+def test_before_and_after_of_a_job_and_a_group_of_targets(server: ServerProcess, tmp_path: Path) -> None:
+    server.admin("datastore", "create", "jobs", "--path", str(tmp_path / "store"))
+    made = ("job", "create", "nightly", "--host", "localhost", "--path", str(tmp_path), "--store", "jobs")
+    server.admin(*made, "--schedule", "daily")
+    before, after = told(server, "job_update", "job", "update", "nightly", "--schedule", "hourly")
+    assert (before["spec"]["schedule"], after["spec"]["schedule"]) == ("daily", "hourly")
+    assert "store" not in before["spec"], "what stayed as it was only hides the rest"
+    before, after = told(server, "job_remove", "job", "remove", "nightly")
+    assert before["spec"]["schedule"] == "hourly"
+    assert after is None

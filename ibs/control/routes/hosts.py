@@ -5,8 +5,6 @@ An agent's identity has no rights of its own: its calls are answered by who it i
 
 from __future__ import annotations
 
-from typing import Any
-
 from ibs.control.routing import Access, Call, Routes, authenticated, needs
 from ibs.core import limits
 from ibs.core.access import Privilege
@@ -30,11 +28,6 @@ _AGENT = authenticated("only the agent of a host, for itself and the tasks it wa
 _JOIN = Access(open=True, why="takes a one-time join token in its body, and tells nothing without it")
 
 
-def _facts(host: HostView) -> dict[str, Any]:
-    """What of a host is set by people, for the audit log."""
-    return {"name": host.name, "tags": host.tags, "project": host.project, "auth_id": host.auth_id}
-
-
 @routes.route("GET", "/hosts", access=_LOOK, answer=list[HostView])
 async def host_list(call: Call) -> list[HostView]:
     """List the hosts that can be backed up, the server itself first."""
@@ -56,16 +49,12 @@ async def host_invite(call: Call) -> HostInvited:
 @routes.route("POST", "/hosts/{name}", access=_CHANGE, body=HostUpdate, answer=HostView)
 async def host_update(call: Call) -> HostView:
     """Change a host's tags and project."""
-    before = call.context.hosts.get(call.path["name"])
-    after = await call.context.hosts.update(call.principal.auth_id, call.path["name"], call.body)
-    call.audit = {"before": _facts(before), "after": _facts(after)}
-    return after
+    return await call.context.hosts.update(call.principal.auth_id, call.path["name"], call.body)
 
 
 @routes.route("DELETE", "/hosts/{name}", access=_CHANGE, answer=None)
 async def host_remove(call: Call) -> None:
     """Forget a host and its identity; its backups stay."""
-    call.audit = {"before": _facts(call.context.hosts.get(call.path["name"])), "after": None}
     await call.context.hosts.remove(call.principal.auth_id, call.path["name"])
 
 

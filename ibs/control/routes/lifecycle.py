@@ -91,6 +91,7 @@ async def snapshot_change(call: Call) -> SnapshotView:
     # Protection outlives its maker's rights to remove: to take it off is a step towards removal.
     own = Privilege.DATASTORE_PRUNE if request.protected is False else Privilege.DATASTORE_BACKUP
     owner = _owner(call, name.namespace, Privilege.DATASTORE_MODIFY, own)
+    await call.look()
     return await call.context.lifecycle.change(call.path["store"], call.principal.auth_id, request, owner=owner)
 
 
@@ -101,6 +102,7 @@ async def snapshot_forget(call: Call) -> BinView:
     space = SnapshotName.parse(request.snapshot).namespace
     owner = _owner(call, space, Privilege.DATASTORE_MODIFY, Privilege.DATASTORE_PRUNE)
     store, auth_id = call.path["store"], call.principal.auth_id
+    await call.look()
     return await call.context.lifecycle.forget(store, auth_id, request.snapshot, request.why, owner=owner)
 
 
@@ -177,6 +179,7 @@ async def namespace_create(call: Call) -> NamespaceView:
     call.context.access.require(
         call.principal, Privilege.DATASTORE_MODIFY, datastore_path(call.path["store"], request.namespace)
     )
+    await call.look()
     return await call.context.lifecycle.create_namespace(call.path["store"], call.principal.auth_id, request.namespace)
 
 
@@ -192,6 +195,7 @@ async def namespace_remove(call: Call) -> NamespaceRemoved:
     request: NamespaceRemove = call.body
     store, auth_id = call.path["store"], call.principal.auth_id
     call.context.access.require(call.principal, Privilege.DATASTORE_MODIFY, datastore_path(store, request.namespace))
+    await call.look()
     return await call.context.lifecycle.remove_namespace(store, auth_id, request.namespace, recursive=request.recursive)
 
 
@@ -207,6 +211,7 @@ async def group_owner(call: Call) -> GroupOwnerChanged:
     request: GroupOwnerSet = call.body
     store, space = call.path["store"], group_of(request.group).namespace
     call.context.access.require(call.principal, Privilege.DATASTORE_MODIFY, datastore_path(store, str(space)))
+    await call.look()
     return await call.context.lifecycle.set_owner(store, call.principal.auth_id, request.group, request.owner)
 
 
@@ -223,6 +228,7 @@ async def group_move(call: Call) -> GroupMoved:
     store, auth_id = call.path["store"], call.principal.auth_id
     for space in (str(group_of(request.group).namespace), request.namespace):
         call.context.access.require(call.principal, Privilege.DATASTORE_MODIFY, datastore_path(store, space))
+    await call.look()
     return await call.context.lifecycle.move_group(store, auth_id, request.group, request.namespace)
 
 
@@ -277,6 +283,7 @@ async def retention_set(call: Call) -> RetentionView:
     request: RetentionSet = call.body
     store = call.path["store"]
     call.context.access.require(call.principal, Privilege.DATASTORE_MODIFY, datastore_path(store, request.namespace))
+    await call.look()
     return await call.context.pruning.set_retention(store, call.principal.auth_id, request)
 
 
@@ -291,6 +298,7 @@ async def retention_clear(call: Call) -> None:
     """Take a retention away; that of the level above counts again."""
     store, namespace = call.path["store"], call.query["namespace"]
     call.context.access.require(call.principal, Privilege.DATASTORE_MODIFY, datastore_path(store, namespace))
+    await call.look()
     await call.context.pruning.clear_retention(store, call.principal.auth_id, namespace)
 
 

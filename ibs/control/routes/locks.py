@@ -19,6 +19,7 @@ async def snapshot_lock(call: Call) -> SnapshotView:
     request: SnapshotLock = call.body
     path = datastore_path(call.path["store"], SnapshotName.parse(request.snapshot).namespace)
     call.context.access.require(call.principal, Privilege.DATASTORE_MODIFY, path)
+    await call.look()
     return await call.context.lifecycle.lock(call.path["store"], call.principal.auth_id, request)
 
 
@@ -39,4 +40,5 @@ async def compliance_set(call: Call) -> ComplianceView:
     request: ComplianceSet = call.body
     path = datastore_path(call.path["store"], Namespace.parse(request.namespace))
     call.context.access.require(call.principal, Privilege.DATASTORE_MODIFY, path)
+    await call.look()
     return await call.context.lifecycle.set_compliance(call.path["store"], call.principal.auth_id, request)

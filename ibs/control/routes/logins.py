@@ -45,16 +45,21 @@ async def login_show(call: Call) -> LoginView:
 async def password_set(call: Call) -> LoginView:
     """Set a user's password; its logins end."""
     user = _require(call)
+    await call.look()
     return await call.context.logins.set_password(call.principal.auth_id, user, call.body.password)
 
 
 @routes.route("POST", "/access/logins/{auth_id}/totp", access=_OWN, answer=TotpMade)
 async def totp_enable(call: Call) -> TotpMade:
     """Give a user a second factor and recovery codes; its logins end."""
-    return await call.context.logins.enable_totp(call.principal.auth_id, _require(call))
+    user = _require(call)
+    await call.look()
+    return await call.context.logins.enable_totp(call.principal.auth_id, user)
 
 
 @routes.route("DELETE", "/access/logins/{auth_id}/totp", access=_OWN, answer=LoginView)
 async def totp_disable(call: Call) -> LoginView:
     """Take a user's second factor away; its logins end."""
-    return await call.context.logins.disable_totp(call.principal.auth_id, _require(call))
+    user = _require(call)
+    await call.look()
+    return await call.context.logins.disable_totp(call.principal.auth_id, user)

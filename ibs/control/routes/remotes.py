@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ibs.control.routing import Call, Routes, authenticated, needs
 from ibs.core.access import Privilege
 from ibs.wire.remotes import RemoteSet, RemoteTest, RemoteView
@@ -12,16 +10,6 @@ routes = Routes("remotes")
 _LOOK = needs(Privilege.REMOTE_AUDIT, "/remote/{name}")
 _USE = needs(Privilege.REMOTE_READ, "/remote/{name}")
 _CHANGE = needs(Privilege.REMOTE_MODIFY, "/remote/{name}")
-
-
-def _facts(remote: RemoteView) -> dict[str, Any]:
-    return {
-        "host": remote.host,
-        "port": remote.port,
-        "auth_id": remote.auth_id,
-        "fingerprint": remote.fingerprint,
-        "comment": remote.comment,
-    }
 
 
 @routes.route("GET", "/remotes", access=authenticated("those with Remote.Audit"), answer=list[RemoteView])
@@ -36,9 +24,7 @@ async def remote_list(call: Call) -> list[RemoteView]:
 )
 async def remote_create(call: Call) -> RemoteView:
     """Take another server in as a remote."""
-    made = await call.context.remotes.create(call.body)
-    call.audit = {"after": _facts(made)}
-    return made
+    return await call.context.remotes.create(call.body)
 
 
 @routes.route("GET", "/remotes/{name}", access=_LOOK, answer=RemoteView)
@@ -52,7 +38,8 @@ async def remote_update(call: Call) -> RemoteView:
     """Change a remote: the one way to pin another certificate."""
     before = await call.context.remotes.show(call.path["name"])
     body: RemoteSet = call.body
-    after = await call.context.remotes.update(
+    call.audit = {"secret changed": body.secret is not None}
+    return await call.context.remotes.update(
         RemoteSet(
             name=before.name,
             host=body.host,
@@ -63,8 +50,6 @@ async def remote_update(call: Call) -> RemoteView:
             comment=body.comment,
         )
     )
-    call.audit = {"before": _facts(before), "after": _facts(after) | {"secret changed": body.secret is not None}}
-    return after
 
 
 @routes.route("POST", "/remotes/{name}/test", access=_USE, answer=RemoteTest)
@@ -76,5 +61,4 @@ async def remote_test(call: Call) -> RemoteTest:
 @routes.route("DELETE", "/remotes/{name}", access=_CHANGE, answer=None)
 async def remote_remove(call: Call) -> None:
     """Forget a remote and its secret."""
-    call.audit = {"before": _facts(await call.context.remotes.show(call.path["name"])), "after": None}
     await call.context.remotes.remove(call.path["name"])

@@ -42,6 +42,7 @@ async def schedule_set(call: Call) -> ScheduleView:
     request: ScheduleSet = call.body
     store = call.path["store"]
     call.context.access.require(call.principal, Privilege.DATASTORE_MODIFY, datastore_path(store, request.namespace))
+    await call.look()
     return await call.context.plans.set(store, call.principal.auth_id, request)
 
 
@@ -56,4 +57,5 @@ async def schedule_unset(call: Call) -> None:
     """Take a schedule away; the default counts again, where there is one."""
     store, namespace = call.path["store"], call.query["namespace"]
     call.context.access.require(call.principal, Privilege.DATASTORE_MODIFY, datastore_path(store, namespace))
+    await call.look()
     await call.context.plans.unset(store, call.principal.auth_id, call.query["kind"], namespace)

@@ -106,6 +106,7 @@ async def task_log(call: Call) -> AsyncIterator[TaskLogLine]:
 async def task_stop(call: Call) -> TaskView:
     """Ask a task to stop."""
     task = await _task(call, Privilege.TASK_STOP)
+    await call.look()
     await call.context.tasks.stop(task.upid)
     return await call.context.tasks.get(task.upid)
 

@@ -20,6 +20,7 @@ from ibs.wire import frames
 from ibs.wire.common import ErrorBody
 from ibs.wire.frames import Hello, Op
 from ibs_tests.support.control import OWNER, READER, SESSION, Certificates, FakeContext, logged, serving
+from ibs_tests.unit.control.test_auditing import Kept
 
 FOREVER = 1e9
 
@@ -128,11 +129,13 @@ async def test_a_reader_gives_blobs(context: FakeContext) -> None:
 async def test_hello_is_authorised_like_http(
     context: FakeContext, authorization: str, session: str, reader: str, code: str
 ) -> None:
+    context.audit = kept = Kept()  # type: ignore[assignment]
     async with plane(context) as client:
         await client.hello(authorization, session=session, reader=reader)
         assert (await client.error(code)).message
         await client.ended()
     assert context.asked == []
+    assert [row["action"] for row in kept.rows] == ["data_plane"] * (code == "not-authenticated")
 
 
 @pytest.mark.parametrize(
@@ -266,12 +269,15 @@ async def test_an_error_with_too_many_details_still_fits(context: FakeContext) -
 
 
 async def test_a_credential_that_no_longer_holds_ends_here_too(context: FakeContext) -> None:
+    context.audit = rows = Kept()  # type: ignore[assignment]
     async with plane(context) as client:
         await client.hello(CREDENTIAL, session=SESSION)
         await client.receive(Op.READY)
         context.access.tokens.clear()
         await client.send(Op.CHUNKS, b"blobs")
         await client.error("not-authenticated")
+    (row,) = rows.rows
+    assert (row["auth_id"], row["action"], str(row["outcome"])) == (OWNER, "data_plane", "refused")
     assert context.asked == []
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import httpx
 import pytest
 
+from ibs.control import auditing
 from ibs.control.app import create_app
 from ibs.control.routes import ALL
 from ibs_tests.support.control import OWNER, Certificates, FakeContext, Served, serving
@@ -39,3 +41,15 @@ async def ask(served: Served) -> AsyncIterator[Ask]:
             return answer
 
         yield request
+
+
+@pytest.fixture(autouse=True)
+def only_the_handlers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked of the services is the handlers' doing, unless a module says `WITH_LOOKS`."""
+    if getattr(request.module, "WITH_LOOKS", False):
+        return
+
+    async def nothing(_call: Any, _operation: str) -> None:
+        return None
+
+    monkeypatch.setattr(auditing, "standing", nothing)

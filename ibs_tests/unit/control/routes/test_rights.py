@@ -15,6 +15,7 @@ from ibs.control.routing import OCTETS, Route
 from ibs.core.access import ROLES, Privilege
 from ibs_tests.support.control import OWNER, READER, SESSION, UPID, Certificates, FakeContext, Served, sample, serving
 
+WITH_LOOKS = True  # nobody without rights may cause one
 ANONYMOUS, NO_RIGHTS = "anonymous", "no rights"
 ALL_ROLES = {**ROLES, "Checker": frozenset({Privilege.DATASTORE_VERIFY, Privilege.TASK_STOP})}
 """The built-in roles, and one of an administrator's own."""
