@@ -37,6 +37,7 @@ _ROOT = "ibs"
 _HEAD = ("time", "role", "level", "event", "upid", "auth_id")
 _SECRET = re.compile(r"secret|token(?!s)|passw|passphrase|authorization|cookie|private", re.IGNORECASE)
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+\S+")
+_URL_REST = re.compile(r"^([a-z]+://(?:[^/@]*@)?[^/?#]*/).+", re.IGNORECASE | re.DOTALL)
 _REDACTED = "[redacted]"
 _INT_MAX = (1 << 63) - 1
 
@@ -74,10 +75,7 @@ def redact(value: Any, *, depth: int = 0) -> Any:
     if isinstance(value, Mapping):
         if depth >= DEPTH_MAX:
             return "…"
-        return {
-            str(key): _REDACTED if _SECRET.search(str(key)) and held else redact(held, depth=depth + 1)
-            for key, held in value.items()
-        }
+        return {str(key): _held(str(key), held, depth) for key, held in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [redact(held, depth=depth + 1) for held in value] if depth < DEPTH_MAX else "…"
     if value is None or isinstance(value, bool | float) or (isinstance(value, int) and -_INT_MAX <= value <= _INT_MAX):
@@ -89,6 +87,15 @@ def redact(value: Any, *, depth: int = 0) -> Any:
     text = value if isinstance(value, str) else str(value)
     text = text[:LINE_CHARS_MAX].encode("utf-8", "backslashreplace").decode("utf-8")
     return _BEARER.sub(rf"\1 {_REDACTED}", text)
+
+
+def _held(key: str, held: Any, depth: int) -> Any:
+    """What stands under a key. Of an address only the place: what follows is often a credential (chat webhooks)."""
+    if _SECRET.search(key) and held:
+        return _REDACTED
+    if key == "url" and isinstance(held, str):
+        return _URL_REST.sub(rf"\1{_REDACTED}", held)
+    return redact(held, depth=depth + 1)
 
 
 class Logs:

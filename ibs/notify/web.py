@@ -12,6 +12,7 @@ import ssl
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import cast
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -53,8 +54,16 @@ async def send(spec: TargetSpec, secrets: TargetSecrets, events: Sequence[EventJ
                 said = await _beginning(answer)
                 raise FailedError(f"{answer.url.host} answered {answer.status_code} {said}".strip())
     except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError, OSError, ValueError) as error:
-        raise FailedError(f"no answer from {spec.url}: {error or type(error).__name__}"[:500]) from error
+        raise FailedError(f"no answer from {place(spec.url)}: {error or type(error).__name__}"[:500]) from error
     return sent
+
+
+def place(url: str) -> str:
+    """Host and port of an address: what it says beyond that is often a credential, and errors are seen by many."""
+    try:
+        return urlsplit(url).netloc.rpartition("@")[2] or "the address"
+    except ValueError:
+        return "the address"
 
 
 async def _beginning(answer: httpx.Response) -> str:

@@ -25,6 +25,7 @@ from ibs.services.bundle_archive import Member, stamped, write_bundle
 from ibs.services.bundle_veil import Veil, without_keys
 from ibs.services.upkeep import Spawn
 from ibs.version import PRODUCT, VERSION
+from ibs.wire.notification import TargetSpec
 from ibs.wire.support import BundleRequest
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ class Support:
         """Names that stand alone in texts, where no form gives them away."""
         context = self._context()
         veil.learn("host", context.settings.node, os.uname().nodename, *(host.name for host in context.hosts.list()))
+        veil.learn("host", *(remote.host for remote in await context.remotes.list()))
         for user in await context.identities.users():
             veil.learn("user", user.auth_id.partition("@")[0])
         for store in context.datastores.opened():
@@ -129,6 +131,7 @@ class Support:
             ("access/users.txt", "users", context.identities.users),
             ("access/acl.txt", "rights", context.identities.acl),
             ("notifications.txt", "what was told to people", lambda: context.inbox(limits.BUNDLE_ROWS)),
+            *_set_up_by_people(context),
             ("audit.txt", "the newest rows of the audit log", lambda: context.audit.find({}, limits.BUNDLE_ROWS)),
             ("audit-check.txt", "whether its chain is whole", context.audit.verify),
         ]
@@ -161,6 +164,33 @@ class Support:
             found = [f"not to be had: {error}"]
         time = format_time(context.clock.now())
         return await context.pool.cpu(_encoded, name.removesuffix(".txt"), time, found, veil)
+
+
+def _set_up_by_people(context: ServerContext) -> Iterable[Section]:
+    """Jobs, terms, targets, remotes; and how messages went. An address of a webhook can be a secret: it is left out."""
+
+    async def targets() -> list[Any]:
+        shown = ("kind", "tls", "attempts_max", "retry_seconds")
+        return [
+            msgspec.to_builtins(msgspec.structs.replace(view, spec=TargetSpec(kind=view.spec.kind)))
+            | {"spec": {name: getattr(view.spec, name) for name in shown}}
+            for view in await context.notifications.targets()
+        ]
+
+    return (
+        ("notifications/targets.txt", "who is told, and how that goes", targets),
+        ("notifications/rules.txt", "which of them is told what", context.notifications.rules),
+        (
+            "notifications/history.txt",
+            "the newest deliveries, without what was sent",
+            lambda: context.notifications.history("", limits.BUNDLE_ROWS),
+        ),
+        ("jobs.txt", "jobs, and how they went last", context.jobs.list),
+        ("schedules.txt", "when datastores are looked after", lambda: context.plans.list(lambda _name: True)),
+        ("sla.txt", "how the backups of each group stand", context.sla.list),
+        ("remotes.txt", "other servers, and the last contact", context.remotes.list),
+        ("keys.txt", "registered data keys: public halves", context.keys.list),
+    )
 
 
 def _encoded(source: str, time: str, found: Any, veil: Veil) -> bytes:

@@ -29,6 +29,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         running.client("main", "backup", f"t.tree:{folder / 'data'}", *where)
         missing = ("--path", str(folder / "is not there"), "--backup-id", "quaggauser")
         running.admin("backup", "run", "--store", "main", *missing, check=None)
+        job = ("job", "create", "nightly", "--store", "main", "--path", str(folder / "data"))
+        running.admin(*job, "--ns", "okapispace", "--host", "zebrahost")
+        hook = "https://hooks.zebrahost.example/services/hunter2hunter2"
+        running.admin("notification", "target", "create", "webhook", "chat", "--url", hook)
+        running.admin("notification", "target", "test", "chat", check=None)
+        remote = ("--host", "zebrahost.example", "--auth-id", "quaggauser@ibs!t")
+        pinned = ("--fingerprint", ":".join(["ab"] * 32))
+        running.admin("remote", "create", "--name", "away", *remote, *pinned, IBS_REMOTE_SECRET="hunter2hunter2")
         log = running.folder / "log" / "api.log"
         with log.open("a") as file:
             file.write('{"time":"2026-01-01T00:00:00Z","event":"x","password":"hunter2hunter2"}\n')
@@ -56,6 +64,11 @@ def test_no_secret_and_no_name_comes_out(server: ServerProcess, tmp_path: Path) 
     assert "host-1" in text
     assert {"index.html", "index.txt", "server.txt", "audit.txt", "notifications.txt", "host.txt"} <= set(found)
     assert "MemTotal" in found["host.txt"]
+    assert '"chat"' in found["notifications/targets.txt"]
+    assert "notifications/history.txt" in found
+    assert "nightly" in found["jobs.txt"]
+    assert "away" in found["remotes.txt"]
+    assert "suspiciously" in found["sla.txt"] or "learning" in found["sla.txt"]
     assert "bytes_free" in found["datastores/stats.txt"]
     assert any("TASK OK" in held for name, held in found.items() if name.startswith("tasks/"))
     for name, held in found.items():

@@ -52,6 +52,20 @@ def test_exceptions_are_told_with_their_trace_in_one_line(tmp_path: Path) -> Non
     assert "KeyError: 'missing'" in str(line["exception"])
 
 
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [
+        ("https://hooks.example/services/T0/secret", "https://hooks.example/[redacted]"),
+        ("http://a.example:8086/write?db=x&p=secret", "http://a.example:8086/[redacted]"),
+        ("https://a.example/", "https://a.example/"),
+        ("https://a.example", "https://a.example"),
+        ("", ""),
+    ],
+)
+def test_of_an_address_only_the_place_stays(url: str, kept: str) -> None:
+    assert redact({"spec": {"url": url}}) == {"spec": {"url": kept}}
+
+
 def test_secrets_are_redacted_by_key_at_any_depth_and_bearers_in_texts(tmp_path: Path) -> None:
     logs = configure(tmp_path)
     get_logger("api").info(

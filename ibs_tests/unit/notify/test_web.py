@@ -41,3 +41,24 @@ async def test_whatever_is_no_success_is_a_failure_and_redirects_are_not_followe
         with pytest.raises(FailedError, match=str(status)):
             await web.send(TargetSpec(kind="webhook", url=posts.url), TargetSecrets(), [event()], "node")
     assert (posts.refused, posts.arrived) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://hooks.example/services/T0/secret", "hooks.example"),
+        ("http://user:pass@a.example:8086/write?db=x&p=secret", "a.example:8086"),
+        ("https://[::1]:80/x", "[::1]:80"),
+        ("https://[broken/secret", "the address"),
+        ("", "the address"),
+    ],
+)
+def test_an_error_names_the_host_only(url: str, shown: str) -> None:
+    assert web.place(url) == shown
+
+
+async def test_who_cannot_be_reached_is_named_without_the_secret_part() -> None:
+    spec = TargetSpec(kind="webhook", url="http://127.0.0.1:1/services/secret")
+    with pytest.raises(FailedError, match=r"no answer from 127\.0\.0\.1:1: ") as caught:
+        await web.send(spec, TargetSecrets(), [event()], "node")
+    assert "secret" not in caught.value.message
