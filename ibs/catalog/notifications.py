@@ -62,11 +62,14 @@ class NotificationTable:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def keep(self, inbox_row: tuple[Any, ...], event: Mapping[str, Any], choose: Choose) -> Sequence[str]:
-        """Put an event into the inbox and the outbox, both or none; the targets it is for."""
+    async def keep(
+        self, inbox_row: tuple[Any, ...], event: Mapping[str, Any], choose: Choose, *, inbox: bool = True
+    ) -> Sequence[str]:
+        """Put an event into the inbox (unless it is not for there) and the outbox, both or none; whose it is."""
 
         def work(connection: sqlite3.Connection) -> Sequence[str]:
-            insert(connection, inbox_row, limits.INBOX_ROWS_MAX)
+            if inbox:
+                insert(connection, inbox_row, limits.INBOX_ROWS_MAX)
             names = [str(row[0]) for row in connection.execute("SELECT name FROM notification_targets ORDER BY name")]
             if not names:
                 return []
@@ -163,6 +166,17 @@ class NotificationTable:
         def work(connection: sqlite3.Connection) -> int:
             query = "SELECT count(*) FROM notification_outbox WHERE target = ? AND state = 'waiting'"
             return int(connection.execute(query, (target,)).fetchone()[0])
+
+        return await self._database.read(work)
+
+    async def oldest(self, target: str) -> tuple[int, bool] | None:
+        """When the oldest of what waits happened, in nanoseconds, and whether an error is among it; None: nothing."""
+
+        def work(connection: sqlite3.Connection) -> tuple[int, bool] | None:
+            query = """SELECT min(time_ns), max(json_extract(event, '$.severity') IN ('error', 'critical'))
+                FROM notification_outbox WHERE target = ? AND state = 'waiting'"""
+            time_ns, urgent = connection.execute(query, (target,)).fetchone()
+            return None if time_ns is None else (int(time_ns), bool(urgent))
 
         return await self._database.read(work)
 

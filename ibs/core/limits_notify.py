@@ -12,6 +12,11 @@ DIGEST_MAX = 100
 """Events in one message."""
 SEND_SECONDS = 20.0
 """For each step of a delivery."""
+DELIVERY_SECONDS_MAX = 120.0
+"""For all steps together: a receiver that drips its answer must not hold a delivery for ever."""
+PERMANENT_ATTEMPTS_MAX = 3
+"""A target that says it will never take a message is asked so often, then disabled: it may have been a slip."""
+DIGEST_SECONDS_MAX = 7 * 86_400
 ATTEMPTS_MAX = 50
 BACKOFF_SECONDS_MAX = 3600.0
 LOOK_SECONDS = 30.0

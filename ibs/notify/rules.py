@@ -1,15 +1,19 @@
 """Which targets an event is for. Pure; used by `services`.
 
-The event's own `notification_group` counts first. Without any rule, warnings and worse go to every target.
+The event's own `notification_group` counts first. Without any rule, warnings and worse go to every target. Rules with
+time windows ask when the event happened, not when it is sent.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
 from ibs.core.events import Severity
+from ibs.core.schedule import in_window
+from ibs.errors import UsageError
 from ibs.wire.notification import GroupSpec, RuleSpec
 
 TARGET_DISABLED = "notify.target-disabled"
@@ -36,7 +40,9 @@ def choose(
 
 
 def matches(rule: RuleSpec, event: Mapping[str, Any]) -> bool:
-    """Every word of the rule that is not empty fits."""
+    """Every word of the rule that is not empty fits. A zone that this machine does not know (any more) is no reason to
+    keep silent: such a rule holds at all times.
+    """
     fields = event["fields"]
     return (
         Severity(event["severity"]).rank >= Severity(rule.severity).rank
@@ -44,4 +50,19 @@ def matches(rule: RuleSpec, event: Mapping[str, Any]) -> bool:
         and (not rule.kind or fnmatchcase(event["kind"], rule.kind))
         and (not rule.datastore or fields.get("datastore") == rule.datastore)
         and (not rule.namespace or fields.get("namespace") == rule.namespace)
+        and _at_this_time(rule, str(event["time"]))
     )
+
+
+def _at_this_time(rule: RuleSpec, time: str) -> bool:
+    if not rule.windows:
+        return True
+    try:
+        return in_window(rule.windows, rule.time_zone, datetime.fromisoformat(time))
+    except (UsageError, ValueError):
+        return True
+
+
+def least_severity(rules: Sequence[RuleSpec]) -> int:
+    """The rank of the mildest event that any rule asks for; without rules that of a warning."""
+    return min((Severity(rule.severity).rank for rule in rules), default=Severity.WARNING.rank)

@@ -1,6 +1,7 @@
 """Sends a message by HTTP: webhooks and InfluxDB's line protocol. Used by `services`.
 
-TLS is verified, redirects are not followed, the answer is read up to a bound. Any status but 2xx is a failure.
+TLS is verified by the caller's context, redirects are not followed, the answer is read up to a bound. Any status but
+2xx is a failure.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from ibs.core import limits_notify
-from ibs.errors import FailedError
+from ibs.errors import FailedError, TlsFingerprintMismatch
 from ibs.notify.message import EventJson, Sent, body, influx
 from ibs.wire.notification import TargetSecrets, TargetSpec
 
@@ -33,8 +34,13 @@ def compose(spec: TargetSpec, events: Sequence[EventJson], server: str) -> Sent:
     return Sent(text, shlex.join(words))
 
 
-async def send(spec: TargetSpec, secrets: TargetSecrets, events: Sequence[EventJson], server: str) -> Sent:
-    """Post the message. Raises FailedError with the receiver's answer. *Cancellation*: it may have arrived."""
+async def send(
+    spec: TargetSpec, secrets: TargetSecrets, events: Sequence[EventJson], server: str, *, tls: ssl.SSLContext
+) -> Sent:
+    """Post the message. Raises FailedError with the receiver's answer, with `permanent` when it will stay so.
+
+    *Cancellation*: it may have arrived.
+    """
     sent = compose(spec, events, server)
     raw = sent.payload.encode()
     headers = dict(secrets.headers)
@@ -44,7 +50,6 @@ async def send(spec: TargetSpec, secrets: TargetSecrets, events: Sequence[EventJ
     elif secrets.secret:
         headers[SIGNATURE] = "sha256=" + hmac.new(secrets.secret.encode(), raw, hashlib.sha256).hexdigest()
     try:
-        tls = ssl.create_default_context(cadata=spec.ca or None)
         limit = httpx.Timeout(limits_notify.SEND_SECONDS)
         async with (
             httpx.AsyncClient(verify=tls, timeout=limit, follow_redirects=False, trust_env=False) as client,
@@ -52,10 +57,18 @@ async def send(spec: TargetSpec, secrets: TargetSecrets, events: Sequence[EventJ
         ):
             if not answer.is_success:
                 said = await _beginning(answer)
-                raise FailedError(f"{answer.url.host} answered {answer.status_code} {said}".strip())
+                told = f"{answer.url.host} answered {answer.status_code} {said}".strip()
+                raise FailedError(told, permanent=_is_permanent(answer.status_code))
+    except TlsFingerprintMismatch as error:
+        raise FailedError(f"{place(spec.url)}: {error.message}", permanent=True) from error
     except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError, OSError, ValueError) as error:
         raise FailedError(f"no answer from {place(spec.url)}: {error or type(error).__name__}"[:500]) from error
     return sent
+
+
+def _is_permanent(status: int) -> bool:
+    """The request itself is not to the receiver's liking; too many or too slow ones may be later (RFC 9110, 15.5)."""
+    return 300 <= status < 500 and status not in (408, 425, 429)
 
 
 def place(url: str) -> str:

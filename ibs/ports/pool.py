@@ -9,10 +9,14 @@ T = TypeVar("T")
 
 
 class Pool(Protocol):
-    """Two bounded lanes of worker threads; the simulator's variant runs inline."""
+    """Three bounded lanes of worker threads; the simulator's variant runs inline."""
 
     async def disk(self, work: Callable[..., T], *args: object) -> T:
         """Run blocking I/O. *Cancellation*: the call is never abandoned half way; it finishes, then cancels."""
+        ...
+
+    async def talk(self, work: Callable[..., T], abort: Callable[[], None], *args: object) -> T:
+        """Run a conversation over a network. *Cancellation*: `abort` makes it end, and its end is waited for."""
         ...
 
     async def cpu(self, work: Callable[..., T], *args: object) -> T:

@@ -25,13 +25,17 @@ from ibs.runtime.tls import TlsStream
 Stream = TlsStream
 
 
-def pinned_context(fingerprint: str, *, alpn: Sequence[str] = ()) -> ssl.SSLContext:
-    """A client's context that accepts the certificate with this SHA-256 fingerprint and no other. TLS 1.3 only.
+def pinned_context(
+    fingerprint: str, *, alpn: Sequence[str] = (), minimum: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3
+) -> ssl.SSLContext:
+    """A client's context that accepts the certificate with this SHA-256 fingerprint and no other.
 
+    TLS 1.3 only, unless `minimum` is lower: for servers that are not ours; 1.2 proves the key in its handshake, too.
     A handshake with another peer raises TlsFingerprintMismatch, through httpx and trio unchanged. Raises UsageError.
     """
     pinned = parse_fingerprint(fingerprint)
     context = _open_context(alpn)
+    context.minimum_version = minimum
 
     class PinnedObject(ssl.SSLObject):
         def do_handshake(self, *args: Any) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
@@ -19,14 +20,16 @@ import trio
 from ibs.catalog.notifications import NotificationTable, TargetRecord
 from ibs.core import limits_notify
 from ibs.core.events import EVENT_VERSION, Event, EventSource, JsonScalar, Severity
-from ibs.errors import FailedError, IbsError
+from ibs.errors import FailedError, IbsError, UsageError
 from ibs.log import get_logger
 from ibs.notify import smtp, web
 from ibs.notify.message import EventJson, Sent
-from ibs.notify.rules import TARGET_DISABLED, choose
+from ibs.notify.rules import TARGET_DISABLED, choose, least_severity
+from ibs.notify.smtp import Mailer
 from ibs.ports.clock import Clock
 from ibs.ports.pool import Pool
-from ibs.wire.notification import TargetSecrets
+from ibs.security.pinning import pinned_context
+from ibs.wire.notification import RuleSpec, TargetSecrets, TargetSpec
 
 PURPOSE = "notification-target"
 _log = get_logger("notify")
@@ -63,9 +66,24 @@ class Carrier:
         """Raises FailedError. *Cancellation*: the message may have arrived."""
         plain = self._vault.unseal(PURPOSE, target.sealed)
         secrets = msgspec.json.decode(plain, type=TargetSecrets)
-        if target.spec.kind == "smtp":
-            return await self._pool.disk(smtp.send, target.spec, secrets, events, self._server)
-        return await web.send(target.spec, secrets, events, self._server)
+        tls = trusting(target.spec)
+        with trio.move_on_after(limits_notify.DELIVERY_SECONDS_MAX):
+            if target.spec.kind != "smtp":
+                return await web.send(target.spec, secrets, events, self._server, tls=tls)
+            mailer = Mailer(target.spec, tls)
+            return await self._pool.talk(mailer.send, mailer.abort, secrets, events, self._server)
+        seconds = limits_notify.DELIVERY_SECONDS_MAX
+        raise FailedError(f"the receiver did not come to an end within {seconds:.0f} seconds")
+
+
+def trusting(spec: TargetSpec) -> ssl.SSLContext:
+    """The certificates that a target's settings let count. Raises FailedError for settings that cannot be used."""
+    try:
+        if spec.fingerprint:
+            return pinned_context(spec.fingerprint, minimum=ssl.TLSVersion.TLSv1_2)
+        return ssl.create_default_context(cadata=spec.ca or None)
+    except (ssl.SSLError, ValueError, UsageError) as error:
+        raise FailedError(f"the certificates to trust cannot be used: {error}", permanent=True) from error
 
 
 class Deliveries:
@@ -99,9 +117,17 @@ class Deliveries:
             "text": text,
             "fields": fields,
         }
-        chosen = await self._table.keep((time_ns, severity, source, kind, text, json.dumps(fields)), event, choose)
+        row = (time_ns, severity, source, kind, text, json.dumps(fields))
+        inbox = Severity(severity).rank >= Severity.NOTICE.rank
+        chosen = await self._table.keep(row, event, choose, inbox=inbox)
         self.wake()
         return len(chosen)
+
+    async def wants(self, severity: Severity) -> bool:
+        """Whether anybody is to be told of such: the inbox from notices on, and targets by what their rules ask for."""
+        if severity.rank >= Severity.NOTICE.rank:
+            return True
+        return severity.rank >= least_severity(await self._table.words(RuleSpec))
 
     def wake(self) -> None:
         """Look at once: something came, or a target was enabled."""
@@ -127,9 +153,13 @@ class Deliveries:
             for target in targets:
                 if not target.enabled or target.name in self._busy:
                     continue
-                if target.retry_ns > now:
-                    pause = min(pause, (target.retry_ns - now) / 1e9)
-                elif await self._table.due(target.name, 1):
+                oldest = await self._table.oldest(target.name)
+                if oldest is None:
+                    continue
+                ready = max(target.retry_ns, _ready(target, *oldest))
+                if ready > now:
+                    pause = min(pause, (ready - now) / 1e9)
+                else:
                     self._busy.add(target.name)
                     nursery.start_soon(self._serve, target)
         except IbsError as error:
@@ -179,7 +209,7 @@ class Deliveries:
         self, target: TargetRecord, ids: Sequence[int], events: Sequence[EventJson], error: FailedError
     ) -> None:
         attempt = target.failures + 1
-        last = attempt >= target.spec.attempts_max
+        last = attempt >= _attempts_max(target, error)
         delay = self._delay(target.spec.retry_seconds, attempt)
         shown = self._compose(target, events)
         await self._table.failed(
@@ -218,3 +248,14 @@ class Deliveries:
         number = await self._table.note(target.name, event, self._clock.now_ns(), state, error)
         await self._table.describe(number, sent.payload[: limits_notify.PAYLOAD_CHARS_MAX], sent.command)
         return number, error
+
+
+def _ready(target: TargetRecord, oldest_ns: int, urgent: bool) -> int:
+    """When what waits may go: at once, or with others of its digest; nothing waits once an error is among it."""
+    return 0 if urgent else oldest_ns + target.spec.digest_seconds * 1_000_000_000
+
+
+def _attempts_max(target: TargetRecord, error: FailedError) -> int:
+    """Fewer when the receiver said that it will not get better."""
+    most = target.spec.attempts_max
+    return min(most, limits_notify.PERMANENT_ATTEMPTS_MAX) if error.details.get("permanent") else most

@@ -16,7 +16,10 @@ import msgspec
 from ibs.catalog.notifications import NotificationTable, Posted, TargetRecord
 from ibs.core import limits_notify
 from ibs.core.events import EventSource, Severity
+from ibs.core.ids import parse_fingerprint
 from ibs.core.names import check_name, format_time
+from ibs.core.retention import zone_of
+from ibs.core.schedule import check_windows
 from ibs.errors import NotFoundError, UsageError
 from ibs.notify.message import check_template
 from ibs.ports.clock import Clock
@@ -62,7 +65,13 @@ class Notifications:
         """Replace its settings; secrets too, when given. Raises UsageError, NotFoundError."""
         old = await self._table.target(request.name)
         check_target(request.spec)
-        sealed = old.sealed if request.secrets is None else self._seal(request.secrets)
+        sealed = old.sealed
+        if request.secrets is not None:
+            had, new = self._secrets(old), request.secrets
+            secret = had.secret if request.keep_secret else new.secret
+            sealed = self._seal(
+                TargetSecrets(secret=secret, headers=had.headers if request.keep_headers else new.headers)
+            )
         await self._table.put_target(replace(old, spec=request.spec, sealed=sealed), new=False)
         return await self.target(request.name)
 
@@ -111,6 +120,8 @@ class Notifications:
         _one_of(rule.severity, list(Severity), "severity")
         for source in rule.sources:
             _one_of(source, list(EventSource), "source")
+        check_windows(rule.windows)
+        zone_of(rule.time_zone)
         if not rule.targets and not rule.groups:
             raise UsageError(f"rule {rule.name} leads nowhere", hint="give --target or --group")
         await self._table.put_word(rule)
@@ -145,8 +156,11 @@ class Notifications:
                 )
         return self._vault.seal(PURPOSE, msgspec.json.encode(secrets))
 
+    def _secrets(self, record: TargetRecord) -> TargetSecrets:
+        return msgspec.json.decode(self._vault.unseal(PURPOSE, record.sealed), type=TargetSecrets)
+
     async def _view(self, record: TargetRecord) -> TargetView:
-        secrets = msgspec.json.decode(self._vault.unseal(PURPOSE, record.sealed), type=TargetSecrets)
+        secrets = self._secrets(record)
         return TargetView(
             name=record.name,
             spec=record.spec,
@@ -165,6 +179,12 @@ def check_target(spec: TargetSpec) -> None:
     _one_of(spec.kind, ["smtp", "webhook", "metric"], "kind")
     if not 1 <= spec.attempts_max <= limits_notify.ATTEMPTS_MAX:
         raise UsageError(f"attempts must be 1 to {limits_notify.ATTEMPTS_MAX}")
+    if spec.fingerprint:
+        parse_fingerprint(spec.fingerprint)
+        if spec.ca or (spec.tls == "none" and spec.kind == "smtp") or spec.url.startswith("http:"):
+            raise UsageError(
+                "a pinned certificate needs TLS, and replaces --ca-file", hint="leave --ca-file out, use https or TLS"
+            )
     if not 0.1 <= spec.retry_seconds <= limits_notify.BACKOFF_SECONDS_MAX:
         raise UsageError(f"the first retry must be after 0.1 to {limits_notify.BACKOFF_SECONDS_MAX:.0f} seconds")
     if spec.kind == "smtp":

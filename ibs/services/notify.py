@@ -33,7 +33,7 @@ class Inbox(Protocol):
 
 
 class Notify(Actor):
-    """Writes events from severity `notice` on into the inbox, in order."""
+    """Writes events from severity `notice` on into the inbox, in order, and milder ones for who asks for them."""
 
     role: ClassVar[str] = "notify"
     duty: ClassVar[str] = "delivers events to the inbox and to targets"
@@ -74,10 +74,20 @@ class Notify(Actor):
                 event = await self._events.peek()
             except StopAsyncIteration:
                 return
-            if event.severity.rank >= Severity.NOTICE.rank:
+            if await self._is_wanted(event):
                 await self._deliver(event)
             self._events.confirm()
             await self._tell_lost()
+
+    async def _is_wanted(self, event: Event) -> bool:
+        """Mild ones only when a rule asks for them; while that cannot be looked up nobody misses them."""
+        if event.severity.rank >= Severity.NOTICE.rank or self._deliveries is None:
+            return event.severity.rank >= Severity.NOTICE.rank
+        try:
+            return await self._deliveries.wants(event.severity)
+        except IbsError as error:
+            _log.error("rules cannot be read", error=error.message)
+            return False
 
     async def _deliver(self, event: Event) -> None:
         """Keep the event, trying for as long as the catalog cannot take it; a stopping server tries once."""

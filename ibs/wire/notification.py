@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import msgspec
+
+from ibs.core import limits_notify
 from ibs.wire.common import Wire
 
 
@@ -22,6 +27,10 @@ class TargetSpec(Wire, frozen=True, kw_only=True):
     """Of webhook: the body, with $text, $severity, $source, $kind, $time, $server, $count and $events."""
     ca: str = ""
     """PEM certificates that count instead of the system's; empty for those."""
+    fingerprint: str = ""
+    """SHA-256 of the one certificate that is accepted, in place of any authority; "" for none."""
+    digest_seconds: Annotated[int, msgspec.Meta(ge=0, le=limits_notify.DIGEST_SECONDS_MAX)] = 0
+    """What is milder than an error waits so long for more, and goes as one message; 0: nothing waits."""
     attempts_max: int = 8
     retry_seconds: float = 10.0
     """Before the second attempt; doubled before each further one."""
@@ -36,11 +45,13 @@ class TargetSecrets(Wire, frozen=True, kw_only=True):
 
 
 class TargetSet(Wire, frozen=True, kw_only=True):
-    """`secrets` None keeps what a target has."""
+    """`secrets` None keeps what a target has; otherwise `keep_secret` or `keep_headers` keep that half of it."""
 
     name: str
     spec: TargetSpec
     secrets: TargetSecrets | None = None
+    keep_secret: bool = False
+    keep_headers: bool = False
 
 
 class TestRequest(Wire, frozen=True, kw_only=True):
@@ -81,7 +92,10 @@ class GroupSpec(Wire, frozen=True, kw_only=True):
 
 
 class RuleSpec(Wire, frozen=True, kw_only=True):
-    """Which events go where; an empty word matches everything, `kind` is a shell pattern."""
+    """Which events go where; an empty word matches everything, `kind` is a shell pattern.
+
+    `windows`: only what happens at these times of day, such as `22:00-06:00`, in `time_zone`; without any, always.
+    """
 
     name: str
     sources: list[str] = []
@@ -91,6 +105,8 @@ class RuleSpec(Wire, frozen=True, kw_only=True):
     namespace: str = ""
     targets: list[str] = []
     groups: list[str] = []
+    windows: list[str] = []
+    time_zone: str = "UTC"
 
 
 class HistoryView(Wire, frozen=True, kw_only=True):

@@ -120,3 +120,45 @@ def test_a_killed_server_delivers_what_waited(tmp_path: Path) -> None:
             assert waiting <= {row["id"] for row in rows if row["state"] == "sent"}
         finally:
             again.stop()
+
+
+def test_everything_of_a_target_and_a_rule_can_be_set_and_changed(server: ServerProcess, tmp_path: Path) -> None:
+    pin = ":".join(["ab"] * 32)
+    create = ("notification", "target", "create")
+    server.admin(*create, "smtp", "box", "--host", "mx", "--from", "a@b.example", "--to", "c@d.example")
+    key, empty = tmp_path / "key", tmp_path / "empty"
+    key.write_text("hush\n")
+    empty.write_text("")
+    changed = {
+        "host": "mx2.example",
+        "port": 2525,
+        "tls": "implicit",
+        "username": "ops",
+        "sender": "ibs@b.example",
+        "recipients": ["e@f.example", "g@h.example"],
+        "fingerprint": pin,
+        "digest_seconds": 1800,
+        "attempts_max": 4,
+        "retry_seconds": 30.0,
+    }
+    words = ("--host", "mx2.example", "--port", "2525", "--tls", "implicit", "--username", "ops")
+    more = ("--from", "ibs@b.example", "--to", "e@f.example", "--to", "g@h.example", "--fingerprint", pin)
+    rest = ("--digest", "30m", "--attempts", "4", "--retry-seconds", "30", "--secret-file", str(key))
+    server.admin("notification", "target", "update", "box", *words, *more, *rest)
+    found = target(server, "box")
+    assert {name: found["spec"][name] for name in changed} == changed
+    assert found["has_secret"]
+    back = ("--digest", "0", "--fingerprint", "", "--username", "", "--ca-file", str(empty))
+    server.admin("notification", "target", "update", "box", *back)
+    found = target(server, "box")
+    assert (found["spec"]["digest_seconds"], found["spec"]["fingerprint"], found["has_secret"]) == (0, "", True)
+    refused = server.admin("notification", "target", "update", "box", check=None)
+    assert (refused.status, "nothing to change" in refused.err) == (2, True)
+
+    rule = ("notification", "rule", "set", "night", "--target", "box", "--severity", "info")
+    server.admin(*rule, "--window", "22:00-06:00", "--time-zone", "Europe/Vienna")
+    assert "22:00-06:00 Europe/Vienna" in server.admin("notification", "rule", "list").out
+    wrong = server.admin(*rule, "--window", "tonight", check=None)
+    assert (wrong.status, "write it like 22:00-06:00" in wrong.err) == (2, True)
+    server.admin("notification", "rule", "remove", "night")
+    server.admin("notification", "target", "remove", "box")

@@ -69,6 +69,11 @@ class Threads:
         await trio.lowlevel.checkpoint()
         return await self._call(work, args)
 
+    async def talk(self, work: Callable[..., T], abort: Callable[[], None], *args: object) -> T:
+        """See Pool.talk."""
+        await trio.lowlevel.checkpoint()
+        return await self._call(work, args)
+
     async def cpu(self, work: Callable[..., T], *args: object) -> T:
         """See Pool.cpu."""
         await trio.lowlevel.checkpoint()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,8 +43,8 @@ class _AnyPort(Controller):
 
 
 @contextmanager
-def mail_server(**options: Any) -> Iterator[Mails]:
-    mails = Mails()
+def mail_server(mails: Mails | None = None, **options: Any) -> Iterator[Mails]:
+    mails = mails or Mails()
     controller = _AnyPort(mails, hostname="127.0.0.1", port=0, **options)
     controller.start()
     try:
@@ -49,6 +52,64 @@ def mail_server(**options: Any) -> Iterator[Mails]:
         yield mails
     finally:
         controller.stop()
+
+
+@contextmanager
+def dripping(said: bytes, *, greets: bool = True) -> Iterator[int]:
+    """The port of a server that says `said` byte by byte, again and again, and never comes to an end.
+
+    Without `greets` it hears something first.
+    """
+    listener = socket.create_server(("127.0.0.1", 0))
+    over = threading.Event()
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            line, _ = listener.accept()
+            with line:
+                if not greets:
+                    line.recv(1 << 16)
+                while True:
+                    for byte in said:
+                        line.send(bytes([byte]))
+                        if over.wait(0.02):
+                            return
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        over.set()
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join()
+
+
+@contextmanager
+def dying_in_data() -> Iterator[int]:
+    """The port of a mail server that takes everything up to DATA, and dies in the middle of the message."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            line, _ = listener.accept()
+            with line, line.makefile("rb") as heard:
+                line.sendall(b"220 here\r\n")
+                for command in heard:
+                    if command.upper().startswith(b"DATA"):
+                        line.sendall(b"354 go on\r\n")
+                        heard.readline()
+                        return
+                    line.sendall(b"250 fine\r\n")
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        listener.close()
+        thread.join()
 
 
 @dataclass
@@ -62,7 +123,7 @@ class Posts:
 
 
 @contextmanager
-def http_receiver() -> Iterator[Posts]:
+def http_receiver(tls: ssl.SSLContext | None = None) -> Iterator[Posts]:
     posts = Posts()
 
     class Handler(BaseHTTPRequestHandler):
@@ -85,7 +146,9 @@ def http_receiver() -> Iterator[Posts]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    posts.url = f"http://127.0.0.1:{server.server_port}/hook"
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    posts.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{server.server_port}/hook"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:

@@ -36,6 +36,7 @@ _RULES = (
     Column("KIND", lambda row: row.kind or "all"),
     Column("DATASTORE", lambda row: row.datastore or "all"),
     Column("NAMESPACE", lambda row: row.namespace or "all"),
+    Column("WHEN", lambda row: f"{', '.join(row.windows)} {row.time_zone}" if row.windows else "always"),
     Column("TARGETS", lambda row: ", ".join([*row.targets, *(f"group {name}" for name in row.groups)])),
 )
 _HISTORY = (
@@ -129,10 +130,12 @@ def rule_set(
     target: Annotated[Words, typer.Option(help="Where to; repeatable.")] = None,
     group: Annotated[Words, typer.Option(help="To all of this group; repeatable.")] = None,
     source: Annotated[Words, typer.Option(help="backup, datastore, system and so on; repeatable.")] = None,
-    severity: Annotated[str, typer.Option(help="This or worse: notice, warning, error, critical.")] = "warning",
+    severity: Annotated[str, typer.Option(help="This or worse: info, notice, warning, error, critical.")] = "warning",
     kind: Annotated[str, typer.Option(help="Kinds of events, such as 'datastore.*'.")] = "",
     datastore: Annotated[str, typer.Option(help="Only of this datastore.")] = "",
     namespace: Annotated[str, typer.Option("--namespace", "--ns", help="Only of this namespace.")] = "",
+    window: Annotated[Words, typer.Option(help="Only what happens then, such as 22:00-06:00; repeatable.")] = None,
+    time_zone: Annotated[str, typer.Option(help="IANA zone of --window.")] = "UTC",
     server: ServerOption = None,
     state_dir: StateDirOption = None,
     output: OutputOption = Output.TEXT,
@@ -147,6 +150,8 @@ def rule_set(
         namespace=namespace,
         targets=target or [],
         groups=group or [],
+        windows=window or [],
+        time_zone=time_zone,
     )
 
     async def work() -> RuleSpec:

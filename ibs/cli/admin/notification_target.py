@@ -12,6 +12,7 @@ import typer
 from ibs.cli.common import ServerOption, StateDirOption, administrator, app, ask_secret, example, fail, run
 from ibs.cli.output import Column, Output, OutputOption, print_done, print_facts, print_rows
 from ibs.errors import FailedError, UsageError
+from ibs.units import parse_duration
 from ibs.wire.notification import (
     TargetSecrets,
     TargetSet,
@@ -33,6 +34,10 @@ HeaderFile = Annotated[Path | None, typer.Option(help="File of extra headers, a 
 CaFile = Annotated[Path | None, typer.Option("--ca-file", help="PEM certificates to trust instead of the system's.")]
 Attempts = Annotated[int, typer.Option(help="Disabled after so many failures in a row.")]
 RetrySeconds = Annotated[float, typer.Option(help="Before the second attempt; doubled each time.")]
+Fingerprint = Annotated[str, typer.Option(help="Accept this certificate (SHA-256) and no other.")]
+Digest = Annotated[
+    str, typer.Option(metavar="DURATION", help="What is milder than an error is collected for so long: 30m, 1d.")
+]
 _ATTEMPTS, _RETRY = 8, 10.0
 
 
@@ -66,6 +71,8 @@ def create_smtp(
     username: Annotated[str, typer.Option(help="To log in as.")] = "",
     secret_file: SecretFile = None,
     ca_file: CaFile = None,
+    fingerprint: Fingerprint = "",
+    digest: Digest = "0",
     attempts: Attempts = _ATTEMPTS,
     retry_seconds: RetrySeconds = _RETRY,
     server: ServerOption = None,
@@ -85,6 +92,8 @@ def create_smtp(
             sender=sender,
             recipients=to,
             ca=_read(ca_file),
+            fingerprint=fingerprint,
+            digest_seconds=_digest(digest),
             attempts_max=attempts,
             retry_seconds=retry_seconds,
         )
@@ -105,6 +114,8 @@ def create_webhook(
     secret_file: SecretFile = None,
     header_file: HeaderFile = None,
     ca_file: CaFile = None,
+    fingerprint: Fingerprint = "",
+    digest: Digest = "0",
     attempts: Attempts = _ATTEMPTS,
     retry_seconds: RetrySeconds = _RETRY,
     server: ServerOption = None,
@@ -120,6 +131,8 @@ def create_webhook(
             url=url,
             template=_read(template_file),
             ca=_read(ca_file),
+            fingerprint=fingerprint,
+            digest_seconds=_digest(digest),
             attempts_max=attempts,
             retry_seconds=retry_seconds,
         )
@@ -142,6 +155,8 @@ def create_metric(
     url: Annotated[str, typer.Option(help="InfluxDB's write address, with its query.")],
     secret_file: SecretFile = None,
     ca_file: CaFile = None,
+    fingerprint: Fingerprint = "",
+    digest: Digest = "0",
     attempts: Attempts = _ATTEMPTS,
     retry_seconds: RetrySeconds = _RETRY,
     server: ServerOption = None,
@@ -151,7 +166,15 @@ def create_metric(
     """Send events in InfluxDB line protocol."""
 
     async def work() -> TargetView:
-        spec = TargetSpec(kind="metric", url=url, ca=_read(ca_file), attempts_max=attempts, retry_seconds=retry_seconds)
+        spec = TargetSpec(
+            kind="metric",
+            url=url,
+            ca=_read(ca_file),
+            fingerprint=fingerprint,
+            digest_seconds=_digest(digest),
+            attempts_max=attempts,
+            retry_seconds=retry_seconds,
+        )
         body = TargetSet(name=name, spec=spec, secrets=TargetSecrets(secret=_secret(secret_file)))
         async with administrator(server, state_dir) as api:
             return await api.post("/notifications/targets", TargetView, body)
@@ -196,28 +219,62 @@ def show(
 def update(
     name: NameArgument,
     url: Annotated[str | None, typer.Option(help="Of webhook and metric.")] = None,
+    template_file: Annotated[
+        Path | None, typer.Option(help="The body of a webhook; an empty file: the default.")
+    ] = None,
     host: Annotated[str | None, typer.Option(help="Of smtp.")] = None,
-    port: Annotated[int | None, typer.Option(help="Of smtp.")] = None,
+    port: Annotated[int | None, typer.Option(help="Of smtp; 0: that of --tls.")] = None,
+    tls: Annotated[str | None, typer.Option(help="Of smtp: starttls, implicit or none.")] = None,
+    username: Annotated[str | None, typer.Option(help="Of smtp, to log in as; empty: nobody.")] = None,
+    sender: Annotated[str | None, typer.Option("--from", help="Sender of smtp.")] = None,
     to: Annotated[list[str] | None, typer.Option("--to", help="Recipients of smtp, all of them.")] = None,
+    secret_file: SecretFile = None,
+    header_file: HeaderFile = None,
+    ca_file: CaFile = None,
+    fingerprint: Annotated[str | None, typer.Option(help="Pin this certificate (SHA-256); empty: none.")] = None,
+    digest: Annotated[str | None, typer.Option(help="As of create; 0: none.")] = None,
     attempts: Annotated[int | None, typer.Option(help="Disabled after so many failures in a row.")] = None,
+    retry_seconds: Annotated[float | None, typer.Option(help="Before the second attempt; doubled each time.")] = None,
     server: ServerOption = None,
     state_dir: StateDirOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Change where a target sends to; its secrets stay."""
-    given = {"url": url, "host": host, "port": port, "recipients": to or None, "attempts_max": attempts}
+    """Change what is named of a target; the rest stays, secret and headers too."""
+    given = {
+        "url": url,
+        "template": None if template_file is None else _read(template_file),
+        "host": host,
+        "port": port,
+        "tls": tls,
+        "username": username,
+        "sender": sender,
+        "recipients": to or None,
+        "ca": None if ca_file is None else _read(ca_file),
+        "fingerprint": fingerprint,
+        "digest_seconds": None if digest is None else _digest(digest),
+        "attempts_max": attempts,
+        "retry_seconds": retry_seconds,
+    }
     changes = {field: value for field, value in given.items() if value is not None}
 
     async def work() -> TargetView:
-        if not changes:
+        secret = _secret(secret_file)
+        secrets = TargetSecrets(secret=secret, headers=_headers(header_file)) if secret or header_file else None
+        if not changes and secrets is None:
             raise UsageError("nothing to change was given", hint="see: notification target update --help")
         async with administrator(server, state_dir) as api:
             old = await api.get(f"/notifications/targets/{name}", TargetView)
-            body = TargetSet(name=name, spec=msgspec.structs.replace(old.spec, **changes))
+            body = TargetSet(
+                name=name,
+                spec=msgspec.structs.replace(old.spec, **changes),
+                secrets=secrets,
+                keep_secret=not secret,
+                keep_headers=header_file is None,
+            )
             return await api.post(f"/notifications/targets/{name}", TargetView, body)
 
     run(work, output)
-    print_done(f"target {name} is changed", output, target=name)
+    print_done(f"target {name} is changed; try it: notification target test {name}", output, target=name)
 
 
 @root.command("test", epilog=example("ironcore-backup notification target test ops-smtp --recipient admin@example.com"))
@@ -302,6 +359,11 @@ def _read(path: Path | None) -> str:
         return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read", hint=str(error)) from error
+
+
+def _digest(text: str) -> int:
+    """Raises UsageError."""
+    return 0 if text in ("", "0") else round(parse_duration(text))
 
 
 def _secret(path: Path | None) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from ibs.notify.rules import TARGET_DISABLED, choose
+import pytest
+
+from ibs.notify.rules import TARGET_DISABLED, choose, least_severity
 from ibs.wire.notification import GroupSpec, RuleSpec
 
 
 def event(severity: str = "error", kind: str = "datastore.offline", **fields: Any) -> dict[str, Any]:
-    return {"source": "datastore", "severity": severity, "kind": kind, "fields": fields}
+    return {"time": "2026-11-23T02:30:00Z", "source": "datastore", "severity": severity, "kind": kind, "fields": fields}
 
 
 GROUPS = [GroupSpec(name="oncall", targets=["b", "gone"])]
@@ -39,3 +41,25 @@ def test_the_events_own_group_counts_before_rules() -> None:
 
 def test_a_disabled_target_is_told_to_the_others() -> None:
     assert choose(event(kind=TARGET_DISABLED, target="b"), [], GROUPS, TARGETS) == ["a", "c"]
+
+
+@pytest.mark.parametrize(
+    ("windows", "zone", "hit"),
+    [
+        (["22:00-06:00"], "UTC", True),
+        (["06:00-22:00"], "UTC", False),
+        (["06:00-22:00", "02:00-03:00"], "UTC", True),
+        (["08:00-09:00"], "Asia/Kathmandu", True),  # 02:30 UTC is 08:15 there
+        (["02:00-03:00"], "Asia/Kathmandu", False),
+        (["06:00-22:00"], "Not/There", True),
+        (["nonsense"], "UTC", True),
+    ],
+)
+def test_a_rule_may_hold_at_some_times_of_day_only(windows: list[str], zone: str, hit: bool) -> None:
+    rule = RuleSpec(name="r", targets=["a"], windows=windows, time_zone=zone)
+    assert choose(event(), [rule], GROUPS, TARGETS) == (["a"] if hit else [])
+
+
+def test_what_is_asked_for_at_least() -> None:
+    rules = [RuleSpec(name="r", severity=word, targets=["a"]) for word in ("error", "info")]
+    assert [least_severity(some) for some in ([], rules[:1], rules)] == [2, 3, 0]

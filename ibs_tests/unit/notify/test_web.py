@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from ibs.errors import FailedError
 from ibs.notify import web
+from ibs.notify.message import EventJson, Sent
+from ibs.services.deliveries import trusting
 from ibs.wire.notification import TargetSecrets, TargetSpec
+from ibs_tests.support.control import Certificates
 from ibs_tests.support.receivers import http_receiver
-from ibs_tests.unit.notify.test_message import event
+from ibs_tests.unit.notify.test_message import EVIL, event
+
+
+async def post(spec: TargetSpec, secrets: TargetSecrets, events: Sequence[EventJson]) -> Sent:
+    return await web.send(spec, secrets, events, "node", tls=trusting(spec))
 
 
 async def test_the_signature_fits_the_body_and_the_command_holds_no_secret() -> None:
     secrets = TargetSecrets(secret="hush", headers={"X-Key": "token-1"})
     with http_receiver() as posts:
-        sent = await web.send(TargetSpec(kind="webhook", url=posts.url), secrets, [event()], "node")
+        sent = await post(TargetSpec(kind="webhook", url=posts.url), secrets, [event()])
     headers, body = posts.arrived[0]
     assert headers[web.SIGNATURE] == "sha256=" + hmac.new(b"hush", body, hashlib.sha256).hexdigest()
     assert headers["X-Key"] == "token-1"
@@ -28,7 +39,7 @@ async def test_the_signature_fits_the_body_and_the_command_holds_no_secret() -> 
 
 async def test_metric_speaks_line_protocol_with_a_token() -> None:
     with http_receiver() as posts:
-        await web.send(TargetSpec(kind="metric", url=posts.url), TargetSecrets(secret="t"), [event()], "node")
+        await post(TargetSpec(kind="metric", url=posts.url), TargetSecrets(secret="t"), [event()])
     headers, body = posts.arrived[0]
     assert headers["Authorization"] == "Token t"
     assert body.startswith(b"ibs_event,")
@@ -39,7 +50,7 @@ async def test_whatever_is_no_success_is_a_failure_and_redirects_are_not_followe
     with http_receiver() as posts:
         posts.status = status
         with pytest.raises(FailedError, match=str(status)):
-            await web.send(TargetSpec(kind="webhook", url=posts.url), TargetSecrets(), [event()], "node")
+            await post(TargetSpec(kind="webhook", url=posts.url), TargetSecrets(), [event()])
     assert (posts.refused, posts.arrived) == (1, [])
 
 
@@ -60,5 +71,44 @@ def test_an_error_names_the_host_only(url: str, shown: str) -> None:
 async def test_who_cannot_be_reached_is_named_without_the_secret_part() -> None:
     spec = TargetSpec(kind="webhook", url="http://127.0.0.1:1/services/secret")
     with pytest.raises(FailedError, match=r"no answer from 127\.0\.0\.1:1: ") as caught:
-        await web.send(spec, TargetSecrets(), [event()], "node")
+        await post(spec, TargetSecrets(), [event()])
     assert "secret" not in caught.value.message
+
+
+async def test_only_the_pinned_certificate_hears_the_message(tmp_path: Path) -> None:
+    certificates = Certificates.make(tmp_path)
+    with http_receiver(certificates.server) as posts:
+        await post(
+            TargetSpec(kind="webhook", url=posts.url, fingerprint=certificates.fingerprint), TargetSecrets(), [event()]
+        )
+        for wrong in ({"fingerprint": ":".join(["ab"] * 32)}, {}):
+            with pytest.raises(FailedError):
+                await post(TargetSpec(kind="webhook", url=posts.url, **wrong), TargetSecrets(secret="x"), [event()])
+    assert len(posts.arrived) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "permanent"), [(302, True), (400, True), (404, True), (408, False), (429, False), (500, False)]
+)
+async def test_what_may_get_better_is_told_from_what_will_not(status: int, permanent: bool) -> None:
+    with http_receiver() as posts:
+        posts.status = status
+        with pytest.raises(FailedError) as failed:
+            await post(TargetSpec(kind="webhook", url=posts.url), TargetSecrets(), [event()])
+    assert failed.value.details == {"permanent": permanent}
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+@pytest.mark.parametrize("template", ["", '{"say": "$text", "cost": "$$5"}'])
+async def test_the_line_of_the_history_sends_the_same_again(template: str, tmp_path: Path) -> None:
+    """As somebody types it in a shell; with the key, the signature is the one that was sent, too."""
+    key = 'it\'s a "key"'
+    with http_receiver() as posts:
+        spec = TargetSpec(kind="webhook", url=posts.url, template=template)
+        sent = await post(spec, TargetSecrets(secret=key), [event(EVIL)])
+        subprocess.run(sent.command, shell=True, check=True, cwd=tmp_path, capture_output=True)
+    (first, body), (again, repeated) = posts.arrived
+    assert repeated == body
+    assert again["Content-Type"] == first["Content-Type"]
+    made = "sha256=" + hmac.new(key.encode(), repeated, hashlib.sha256).hexdigest()
+    assert made == first[web.SIGNATURE]

@@ -64,3 +64,34 @@ async def test_inline_work_runs_in_the_calling_thread_after_a_checkpoint() -> No
         scope.cancel()
         await pool.cpu(pytest.fail, "not reached: the checkpoint comes first")
     assert scope.cancelled_caught
+
+
+async def test_a_conversation_is_ended_by_its_abort_and_waited_for() -> None:
+    pool, gate, order = ThreadPool(), threading.Event(), []
+
+    def work() -> None:
+        gate.wait(10)
+        order.append("ended")
+
+    def abort() -> None:
+        order.append("aborted")
+        gate.set()
+
+    with trio.move_on_after(0.05) as scope:
+        await pool.talk(work, abort)
+    assert scope.cancelled_caught
+    assert order == ["aborted", "ended"]
+    assert pool.statistics()["talk"].busy == 0
+
+
+async def test_a_conversation_that_ends_by_itself_is_not_aborted() -> None:
+    pool, aborted = ThreadPool(), []
+
+    def fail() -> None:
+        raise OSError("cut")
+
+    for each in (pool, InlinePool()):
+        assert await each.talk(lambda a, b: a * b, lambda: aborted.append(True), 6, 7) == 42
+        with pytest.raises(OSError, match="cut"):
+            await each.talk(fail, lambda: aborted.append(True))
+    assert aborted == []

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+import pytest
 import trio
 from trio.testing import MockClock
 
 from ibs.catalog.notifications import TargetRecord
+from ibs.core import limits_notify
 from ibs.core.events import Event, EventSource, Severity
 from ibs.errors import FailedError
 from ibs.notify.message import EventJson, Sent
-from ibs.services.deliveries import Deliveries
+from ibs.runtime.pool import ThreadPool
+from ibs.security.secrets import load_secrets
+from ibs.services.deliveries import PURPOSE, Carrier, Deliveries, trusting
 from ibs.services.notify import Notify
-from ibs.wire.notification import TargetSpec
+from ibs.wire.notification import RuleSpec, TargetSecrets, TargetSpec
+from ibs_tests.support.receivers import dripping
 from ibs_tests.unit.services.conftest import House
 
 
@@ -23,6 +29,7 @@ class Receivers:
     def __init__(self) -> None:
         self.ill: set[str] = set()
         self.hang = False
+        self.permanent = False
         self.got: list[tuple[str, list[str]]] = []
         self.tried: list[float] = []
 
@@ -34,7 +41,7 @@ class Receivers:
             await trio.sleep_forever()
         if target.name in self.ill:
             self.tried.append(trio.current_time())
-            raise FailedError("503")
+            raise FailedError("503", permanent=self.permanent)
         self.got.append((target.name, [str(one["text"]) for one in events]))
         return self.compose(target, events)
 
@@ -42,9 +49,9 @@ class Receivers:
         return [text for target, texts in self.got for text in texts if target == name]
 
 
-async def furnish(house: House, receivers: Receivers) -> Deliveries:
+async def furnish(house: House, receivers: Receivers, **words: int) -> Deliveries:
     for name in ("a", "b"):
-        spec = TargetSpec(kind="webhook", attempts_max=3, retry_seconds=10.0)
+        spec = TargetSpec(kind="webhook", retry_seconds=10.0, **({"attempts_max": 3} | words))  # type: ignore[arg-type]
         await house.catalog.notifications.put_target(TargetRecord(name=name, spec=spec, sealed=b""), new=True)
     deliveries = Deliveries(
         house.catalog.notifications, receivers, clock=house.clock, publish=house.publish, entropy=lambda _: b"\x80"
@@ -54,8 +61,8 @@ async def furnish(house: House, receivers: Receivers) -> Deliveries:
     return deliveries
 
 
-def tell(house: House, text: str) -> None:
-    house.publish(Event(house.clock.now(), EventSource.SYSTEM, Severity.ERROR, "test.kind", text))
+def tell(house: House, text: str, severity: Severity = Severity.ERROR) -> None:
+    house.publish(Event(house.clock.now(), EventSource.SYSTEM, severity, "test.kind", text))
 
 
 async def test_a_burst_comes_in_order_and_in_few_messages(house: House, autojump_clock: MockClock) -> None:
@@ -129,3 +136,79 @@ async def test_a_message_that_cannot_be_composed_is_its_targets_trouble_alone(
         found = {one.name: one.failures for one in await house.catalog.notifications.targets()}
     assert receivers.texts("b") == ["odd"]
     assert found["a"] >= 1
+
+
+async def test_who_says_that_it_will_never_take_it_is_asked_three_times(
+    house: House, autojump_clock: MockClock
+) -> None:
+    receivers = Receivers()
+    await furnish(house, receivers, attempts_max=8)
+    receivers.ill.add("a")
+    receivers.permanent = True
+    async with house.running():
+        tell(house, "one")
+        await trio.sleep(600)
+        target = await house.catalog.notifications.target("a")
+        assert (target.enabled, len(receivers.tried)) == (False, 3)
+        assert await house.catalog.notifications.waiting("a") == 1, "it waits until somebody has looked"
+
+
+async def test_what_is_mild_is_collected_and_an_error_takes_it_along(house: House, autojump_clock: MockClock) -> None:
+    receivers = Receivers()
+    await furnish(house, receivers, digest_seconds=3600)
+    async with house.running():
+        for number in range(3):
+            tell(house, str(number), Severity.WARNING)
+            await trio.sleep(600)
+        assert receivers.got == []
+        await trio.sleep(1900)
+        assert receivers.got == [("a", ["0", "1", "2"]), ("b", ["0", "1", "2"])]
+        tell(house, "mild", Severity.WARNING)
+        await trio.sleep(60)
+        tell(house, "bad")
+        await trio.sleep(1)
+    assert receivers.got[-1][1] == ["mild", "bad"]
+
+
+async def test_mild_events_go_to_who_asked_for_them_and_not_into_the_inbox(
+    house: House, autojump_clock: MockClock
+) -> None:
+    receivers = Receivers()
+    await furnish(house, receivers)
+    async with house.running():
+        tell(house, "nobody asked", Severity.INFO)
+        await trio.sleep(5)
+        await house.catalog.notifications.put_word(RuleSpec(name="all", severity="info", targets=["a"]))
+        tell(house, "asked for", Severity.INFO)
+        tell(house, "for all", Severity.NOTICE)
+        await trio.sleep(5)
+        inbox = [row.text for row in await house.catalog.inbox.list(limit=10)]
+    assert receivers.texts("a") == ["asked for", "for all"]
+    assert receivers.texts("b") == []
+    assert "for all" in inbox
+    assert not {"asked for", "nobody asked"} & set(inbox)
+
+
+@pytest.mark.parametrize("kind", ["smtp", "webhook"])
+async def test_a_receiver_that_drips_is_left_after_a_while(
+    kind: str, house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits_notify, "DELIVERY_SECONDS_MAX", 0.3)
+    vault, pool = load_secrets(house.catalog.state), ThreadPool()
+    sealed = vault.seal(PURPOSE, msgspec.json.encode(TargetSecrets()))
+    with dripping(b"2" if kind == "smtp" else b"HTTP/1.1 200 OK\r\nX-A: " + b"a" * 2000, greets=kind == "smtp") as port:
+        spec = TargetSpec(kind="webhook", url=f"http://127.0.0.1:{port}/x")
+        if kind == "smtp":
+            people = {"sender": "a@b.example", "recipients": ["c@d.example"]}
+            spec = TargetSpec(kind="smtp", host="127.0.0.1", port=port, tls="none", **people)  # type: ignore[arg-type]
+        event = Event(house.clock.now(), EventSource.SYSTEM, Severity.ERROR, "test.kind", "x").to_json()
+        with trio.fail_after(20), pytest.raises(FailedError, match="did not come to an end"):
+            await Carrier(vault, pool, "node").send(TargetRecord(name="a", spec=spec, sealed=sealed), [event])
+    assert pool.statistics()["talk"].busy == 0
+
+
+@pytest.mark.parametrize("words", [{"ca": "nonsense"}, {"fingerprint": "ab:cd"}])
+def test_trust_that_cannot_be_used_is_told_and_will_not_get_better(words: dict[str, str]) -> None:
+    with pytest.raises(FailedError, match="certificates to trust") as failed:
+        trusting(TargetSpec(kind="smtp", **words))  # type: ignore[arg-type]
+    assert failed.value.details == {"permanent": True}

@@ -14,6 +14,8 @@ from ibs.wire.notification import RuleSpec, TargetSecrets, TargetSet, TargetSpec
 from ibs_tests.support.receivers import http_receiver
 from ibs_tests.unit.services.conftest import House
 
+PIN = ":".join(["ab"] * 32)
+
 
 def desk(house: House) -> Notifications:
     vault, table = load_secrets(house.catalog.state), house.catalog.notifications
@@ -29,6 +31,10 @@ def desk(house: House) -> Notifications:
         {"kind": "webhook", "url": "https://user:pw@h/x"},
         {"kind": "webhook", "url": "https://h/x", "template": "$secret"},
         {"kind": "webhook", "url": "https://h/x", "attempts_max": 0},
+        {"kind": "webhook", "url": "https://h/x", "fingerprint": "ab:cd"},
+        {"kind": "webhook", "url": "http://h/x", "fingerprint": PIN},
+        {"kind": "webhook", "url": "https://h/x", "fingerprint": PIN, "ca": "pem"},
+        {"kind": "smtp", "host": "h", "sender": "a@b", "recipients": ["a@b"], "tls": "none", "fingerprint": PIN},
         {"kind": "smtp", "host": "h", "sender": "a@b", "recipients": []},
         {"kind": "smtp", "host": "h", "sender": "a@b\r\nBcc: c@d", "recipients": ["a@b"]},
         {"kind": "smtp", "host": "h", "sender": "a@b", "recipients": ["a@b"], "tls": "none", "username": "u"},
@@ -53,7 +59,12 @@ async def test_secrets_stay_when_settings_change_and_are_not_kept_plain(house: H
 
 async def test_rules_must_lead_somewhere(house: House) -> None:
     notifications = desk(house)
-    for rule in (RuleSpec(name="r"), RuleSpec(name="r", severity="awful", targets=["a"])):
+    for rule in (
+        RuleSpec(name="r"),
+        RuleSpec(name="r", severity="awful", targets=["a"]),
+        RuleSpec(name="r", windows=["night"], targets=["a"]),
+        RuleSpec(name="r", windows=["22:00-06:00"], time_zone="Mars/Base", targets=["a"]),
+    ):
         with pytest.raises(UsageError):
             await notifications.set_rule(rule)
     with pytest.raises(NotFoundError):
@@ -76,3 +87,16 @@ async def test_a_test_is_sent_at_once_and_its_result_kept(house: House) -> None:
     assert (await notifications.target("chat")).test == result
     assert [row.state for row in await notifications.history("chat", 10)] == ["sent", "failed"]
     assert "curl" in (await notifications.history_entry(result.history)).command
+
+
+async def test_secret_and_headers_change_one_without_the_other(house: House) -> None:
+    notifications, spec = desk(house), TargetSpec(kind="webhook", url="https://h/x")
+    await notifications.create(TargetSet(name="chat", spec=spec, secrets=TargetSecrets(headers={"X-Key": "v"})))
+    new = TargetSecrets(secret="s")
+    view = await notifications.update(TargetSet(name="chat", spec=spec, secrets=new, keep_headers=True))
+    assert (view.has_secret, view.headers) == (True, ["X-Key"])
+    new = TargetSecrets(headers={"X-Other": "w"})
+    view = await notifications.update(TargetSet(name="chat", spec=spec, secrets=new, keep_secret=True))
+    assert (view.has_secret, view.headers) == (True, ["X-Other"])
+    view = await notifications.update(TargetSet(name="chat", spec=spec, secrets=TargetSecrets()))
+    assert (view.has_secret, view.headers) == (False, [])
