@@ -21,7 +21,7 @@ from ibs import log
 from ibs.catalog.catalog import Catalog, open_catalog
 from ibs.control import server as control
 from ibs.core import limits
-from ibs.core.events import Event, EventSource, JsonScalar, Severity
+from ibs.core.events import Event
 from ibs.engine.datastores import Datastores, Parts
 from ibs.engine.tasks import TaskRegistry
 from ibs.errors import ExitStatus, FailedError, IbsError, UnavailableError
@@ -33,8 +33,8 @@ from ibs.runtime.clock import SystemClock
 from ibs.runtime.mailbox import Handle
 from ibs.runtime.pool import ThreadPool
 from ibs.runtime.settings import Settings
-from ibs.runtime.stall import Stall, StallDetector
-from ibs.runtime.supervisor import ServiceState, State, Supervisor, by_role
+from ibs.runtime.stall import StallDetector
+from ibs.runtime.supervisor import State, Supervisor, by_role
 from ibs.security.access import AccessChecker
 from ibs.security.bootstrap import ensure_root
 from ibs.security.identities import Identities
@@ -42,7 +42,7 @@ from ibs.security.logins import Logins
 from ibs.security.roles import Roles
 from ibs.security.secrets import ServerSecrets, check_secrets, load_secrets
 from ibs.security.tls import Certificate, ensure_certificate
-from ibs.services import metrics_server, roster
+from ibs.services import metrics_notify, metrics_server, roster
 from ibs.services.api import Bound, ServeApi
 from ibs.services.audit import Audit
 from ibs.services.bundle import Support
@@ -60,7 +60,9 @@ from ibs.services.notifications import Notifications
 from ibs.services.pruning import Pruning
 from ibs.services.remotes import Remotes
 from ibs.services.sessions import Readers, Sessions
+from ibs.services.shipping import Shipping
 from ibs.services.sla import SlaWatch
+from ibs.services.telling import notice, report_stall, service_state
 from ibs.services.upkeep import Upkeep
 from ibs.services.whereabouts import write_whereabouts
 from ibs.version import PRODUCT, VERSION
@@ -179,7 +181,7 @@ async def serve(settings: Settings, *, task_status: trio.TaskStatus[Running] = t
     *Cancellation*: services are cut off, datastores and catalog closed.
     """
     clock, pool, bus = SystemClock(), ThreadPool(), Bus[Event]()
-    stalls = StallDetector(_report_stall)
+    stalls = StallDetector(report_stall)
     async with AsyncExitStack() as stack:
         trio.lowlevel.add_instrument(stalls)
         stack.callback(_remove_instrument, stalls)
@@ -278,7 +280,8 @@ async def _run_services(
     base: _Base, stalls: StallDetector, background: trio.Nursery, task_status: trio.TaskStatus[Running]
 ) -> None:
     settings, pool = base.settings, base.pool
-    supervisor = Supervisor(base.clock, observe=partial(_observe, base), before_last=base.datastores.close)
+    observe = partial(service_state, base.bus, base.clock)
+    supervisor = Supervisor(base.clock, observe=observe, before_last=base.datastores.close)
     certificates = await Certificates.begin(
         base.certificate, settings, [frames.ALPN, _HTTP], pool=pool, clock=base.clock, publish=base.bus.publish
     )
@@ -293,7 +296,7 @@ async def _run_services(
 
     def stop(reason: str) -> None:
         if not supervisor.stopping:
-            _tell(base, "server.stopping", f"the server stops ({reason})")
+            notice(base.bus, base.clock, "server.stopping", f"the server stops ({reason})")
             server_file.unlink(missing_ok=True)  # in the loop: one name in our own folder, and it must go first
         supervisor.request_stop(reason)
 
@@ -301,7 +304,7 @@ async def _run_services(
         async with trio.open_nursery() as nursery:  # noqa: TID251 - the supervisor runs in it until the stop is over
             await nursery.start(supervisor.run)
             await pool.disk(write_whereabouts, server_file, context)
-            _tell(base, "server.started", f"{PRODUCT} {VERSION} listens on {context.endpoint}")
+            notice(base.bus, base.clock, "server.started", f"{PRODUCT} {VERSION} listens on {context.endpoint}")
             task_status.started(Running(str(context.endpoint), context.fingerprint, context, stop))
     finally:
         server_file.unlink(missing_ok=True)
@@ -335,9 +338,9 @@ def _compose(
     pruning = Pruning(datastores, tasks, spawn=spawn)
     deliveries = _deliveries(base)
     roles = roster.seat_roles(supervisor, _parts(base, serve_api, on_listening, pruning, deliveries))
-    metrics = _metrics(base, supervisor, stalls, roles.worker, certificates)
-    sla = _sla(base, roles)
-    _begin(base, supervisor, spawn, metrics.run, certificates.watch, sla.run)
+    metrics = _metrics(base, supervisor, stalls, roles.worker, certificates=certificates, deliveries=deliveries)
+    sla, shipping = _sla(base, roles), _shipping(base, metrics)
+    _begin(base, supervisor, spawn, metrics.run, certificates.watch, sla.run, shipping.run)
     context = ServerContext(
         settings=base.settings,
         clock=clock,
@@ -408,8 +411,16 @@ def _begin(base: _Base, supervisor: Supervisor, spawn: Callable[[Work], None], *
 
 
 def _deliveries(base: _Base) -> Deliveries:
-    carrier = Carrier(base.secrets, base.pool, base.settings.node)
-    return Deliveries(base.catalog.notifications, carrier, clock=base.clock, publish=base.bus.publish)
+    return Deliveries(base.catalog.notifications, _carrier(base), clock=base.clock, publish=base.bus.publish)
+
+
+def _carrier(base: _Base) -> Carrier:
+    return Carrier(base.secrets, base.pool, base.settings.node)
+
+
+def _shipping(base: _Base, metrics: Metrics) -> Shipping:
+    parts = (base.catalog.notifications, _carrier(base), lambda: metrics, base.settings.node)
+    return Shipping(*parts, clock=base.clock, publish=base.bus.publish)
 
 
 def _parts(
@@ -438,7 +449,13 @@ def _parts(
 
 
 def _metrics(
-    base: _Base, supervisor: Supervisor, stalls: StallDetector, worker: Handle, certificates: Certificates
+    base: _Base,
+    supervisor: Supervisor,
+    stalls: StallDetector,
+    worker: Handle,
+    *,
+    certificates: Certificates,
+    deliveries: Deliveries,
 ) -> Metrics:
     sources = Sources(
         node=base.settings.node,
@@ -453,7 +470,10 @@ def _metrics(
         stalls=stalls,
         worker=worker,
         groups=base.settings.metrics_groups,
-        more=[lambda: metrics_server.hosts(base.hosts.list())],
+        more=[
+            lambda: metrics_server.hosts(base.hosts.list()),
+            lambda: metrics_notify.targets(deliveries.figures()),
+        ],
     )
     return Metrics(sources)
 
@@ -466,32 +486,6 @@ def _admit(supervisor: Supervisor) -> None:
     """Nothing new begins while the server stops. Raises UnavailableError."""
     if supervisor.stopping:
         raise UnavailableError("the server is stopping", hint="try again in a moment")
-
-
-def _observe(base: _Base, state: ServiceState) -> None:
-    """A role's change of state is an event; only trouble and its end are worth a notice."""
-    trouble = state.state in (State.RESTARTING, State.FAILED)
-    severity = Severity.ERROR if trouble else Severity.INFO
-    if state.state is State.RUNNING and state.restarts:
-        severity = Severity.NOTICE
-    text = f"service {state.role} is {state.state}" + (f": {state.last_error}" if trouble else "")
-    fields: dict[str, JsonScalar] = {"role": state.role, "state": str(state.state), "restarts": state.restarts}
-    base.bus.publish(Event(base.clock.now(), EventSource.SYSTEM, severity, "service.state", text[:1000], fields))
-
-
-def _tell(base: _Base, kind: str, text: str) -> None:
-    _log.info(text)
-    base.bus.publish(Event(base.clock.now(), EventSource.SYSTEM, Severity.NOTICE, kind, text))
-
-
-def _report_stall(stall: Stall, unreported: int) -> None:
-    _log.warning(
-        "the event loop stalled",
-        task=stall.task,
-        duration_ms=stall.duration_ms,
-        computing_ms=stall.computing_ms,
-        unreported=unreported,
-    )
 
 
 def _remove_instrument(stalls: StallDetector) -> None:

@@ -56,6 +56,15 @@ class Posted:
     command: str
 
 
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits for one target: how much, when the oldest happened, whether an error is among it."""
+
+    messages: int = 0
+    oldest_ns: int = 0
+    urgent: bool = False
+
+
 class NotificationTable:
     """*Durability*: a change is kept when its call returns."""
 
@@ -70,7 +79,8 @@ class NotificationTable:
         def work(connection: sqlite3.Connection) -> Sequence[str]:
             if inbox:
                 insert(connection, inbox_row, limits.INBOX_ROWS_MAX)
-            names = [str(row[0]) for row in connection.execute("SELECT name FROM notification_targets ORDER BY name")]
+            query = "SELECT name FROM notification_targets WHERE spec ->> '$.kind' <> 'pushgateway' ORDER BY name"
+            names = [str(row[0]) for row in connection.execute(query)]
             if not names:
                 return []
             chosen = choose(event, _words(connection, RuleSpec), _words(connection, GroupSpec), names)
@@ -169,14 +179,14 @@ class NotificationTable:
 
         return await self._database.read(work)
 
-    async def oldest(self, target: str) -> tuple[int, bool] | None:
-        """When the oldest of what waits happened, in nanoseconds, and whether an error is among it; None: nothing."""
+    async def backlog(self) -> Mapping[str, Backlog]:
+        """What waits, by target; those for whom nothing does are left out."""
 
-        def work(connection: sqlite3.Connection) -> tuple[int, bool] | None:
-            query = """SELECT min(time_ns), max(json_extract(event, '$.severity') IN ('error', 'critical'))
-                FROM notification_outbox WHERE target = ? AND state = 'waiting'"""
-            time_ns, urgent = connection.execute(query, (target,)).fetchone()
-            return None if time_ns is None else (int(time_ns), bool(urgent))
+        def work(connection: sqlite3.Connection) -> Mapping[str, Backlog]:
+            query = """SELECT target, count(*), min(time_ns),
+                max(json_extract(event, '$.severity') IN ('error', 'critical'))
+                FROM notification_outbox WHERE state = 'waiting' GROUP BY target"""
+            return {str(row[0]): Backlog(int(row[1]), int(row[2]), bool(row[3])) for row in connection.execute(query)}
 
         return await self._database.read(work)
 

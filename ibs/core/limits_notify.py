@@ -18,6 +18,14 @@ PERMANENT_ATTEMPTS_MAX = 3
 """A target that says it will never take a message is asked so often, then disabled: it may have been a slip."""
 DIGEST_SECONDS_MAX = 7 * 86_400
 ATTEMPTS_MAX = 50
+FIGURES_SECONDS_MIN = 5
+SHIP_LOGS_SECONDS = 10
+"""Between two messages to a target that gets log lines but no figures."""
+SHIP_LOOK_SECONDS = 5.0
+"""So often targets are looked at for changes."""
+LINES_KEPT_MAX = 10_000
+LINES_SENT_MAX = 2000
+"""Log lines that wait for targets, and those in one message."""
 BACKOFF_SECONDS_MAX = 3600.0
 LOOK_SECONDS = 30.0
 ANSWER_BYTES = 300

@@ -81,9 +81,26 @@ def influx(events: Sequence[EventJson], server: str) -> str:
     lines = []
     for one in events:
         tags = f"server={_tag(server)},source={_tag(one['source'])},severity={_tag(one['severity'])}"
-        text = str(one["text"]).replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ").replace("\r", " ")
-        lines.append(f'ibs_event,{tags},kind={_tag(one["kind"])} count=1i,text="{text}"')
+        lines.append(f'ibs_event,{tags},kind={_tag(one["kind"])} count=1i,text="{_field(one["text"])}"')
     return "\n".join(lines) + "\n"
+
+
+_HEAD = ("time", "role", "level", "event")
+
+
+def influx_log(line: Mapping[str, Any], server: str, time_ns: int) -> str:
+    """A line of the server's log in the line protocol: tags for role and level, the rest as fields."""
+    tags = f"server={_tag(server)},role={_tag(line.get('role', ''))},level={_tag(line.get('level', ''))}"
+    rest = {str(name): value for name, value in line.items() if name not in _HEAD and value not in ("", None)}
+    fields = f'event="{_field(line.get("event", ""))}"'
+    if rest:
+        fields += f',fields="{_field(json.dumps(rest, default=str))}"'
+    return f"ibs_log,{tags} {fields} {time_ns}\n"
+
+
+def _field(value: object) -> str:
+    text = str(value).replace("\\", "\\\\").replace('"', '\\"')
+    return text.replace("\n", " ").replace("\r", " ")
 
 
 def _tag(value: object) -> str:

@@ -13,7 +13,7 @@ import ssl
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import cast
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx
 
@@ -23,14 +23,30 @@ from ibs.notify.message import EventJson, Sent, body, influx
 from ibs.wire.notification import TargetSecrets, TargetSpec
 
 SIGNATURE = "X-IBS-Signature"
+_TYPES = {
+    "webhook": "application/json",
+    "metric": "text/plain; charset=utf-8",
+    "pushgateway": "text/plain; version=0.0.4; charset=utf-8",
+}
+_TEST = """\
+# HELP ironcore_backup_target_test A test of the target.
+# TYPE ironcore_backup_target_test gauge
+ironcore_backup_target_test 1
+"""
+_SCHEMES = {"metric": "Token", "pushgateway": "Bearer"}
 
 
 def compose(spec: TargetSpec, events: Sequence[EventJson], server: str) -> Sent:
-    """The body, and the curl line that repeats it; secrets are placeholders in it."""
-    metric = spec.kind == "metric"
-    text = influx(events, server) if metric else body(events, server, spec.template)
-    kind = "text/plain" if metric else "application/json"
-    words = ["curl", "-X", "POST", spec.url, "-H", f"Content-Type: {kind}", "--data-raw", text]
+    """The body, and the curl line that repeats it; secrets are left out."""
+    url = spec.url
+    match spec.kind:
+        case "metric":
+            text = influx(events, server)
+        case "pushgateway":  # takes no events; a test sends this
+            text, url = _TEST, group_url(spec.url, server)
+        case _:
+            text = body(events, server, spec.template)
+    words = ["curl", "-X", "POST", url, "-H", f"Content-Type: {_TYPES[spec.kind]}", "--data-raw", text]
     return Sent(text, shlex.join(words))
 
 
@@ -42,28 +58,50 @@ async def send(
     *Cancellation*: it may have arrived.
     """
     sent = compose(spec, events, server)
-    raw = sent.payload.encode()
+    url = group_url(spec.url, server) if spec.kind == "pushgateway" else spec.url
+    await _exchange(spec, secrets, ("POST", url), sent.payload.encode(), tls)
+    return sent
+
+
+async def ship(spec: TargetSpec, secrets: TargetSecrets, content: bytes, server: str, *, tls: ssl.SSLContext) -> None:
+    """Send lines for InfluxDB; or to a push gateway all figures of this server, in place of those it had.
+
+    Raises and is cancelled as `send`.
+    """
+    way = ("PUT", group_url(spec.url, server)) if spec.kind == "pushgateway" else ("POST", spec.url)
+    await _exchange(spec, secrets, way, content, tls)
+
+
+def group_url(url: str, server: str) -> str:
+    """Where a push gateway keeps the figures of this server, by its own documentation."""
+    return f"{url.rstrip('/')}/metrics/job/ironcore-backup/instance/{quote(server, safe='')}"
+
+
+async def _exchange(
+    spec: TargetSpec, secrets: TargetSecrets, way: tuple[str, str], raw: bytes, tls: ssl.SSLContext
+) -> None:
+    """One request (method and address of `way`) and its answer. Raises FailedError."""
+    method, url = way
     headers = dict(secrets.headers)
-    headers["Content-Type"] = "text/plain; charset=utf-8" if spec.kind == "metric" else "application/json"
-    if secrets.secret and spec.kind == "metric":
-        headers["Authorization"] = f"Token {secrets.secret}"
-    elif secrets.secret:
+    headers["Content-Type"] = _TYPES[spec.kind]
+    if secrets.secret and spec.kind == "webhook":
         headers[SIGNATURE] = "sha256=" + hmac.new(secrets.secret.encode(), raw, hashlib.sha256).hexdigest()
+    elif secrets.secret:
+        headers["Authorization"] = f"{_SCHEMES[spec.kind]} {secrets.secret}"
     try:
         limit = httpx.Timeout(limits_notify.SEND_SECONDS)
         async with (
             httpx.AsyncClient(verify=tls, timeout=limit, follow_redirects=False, trust_env=False) as client,
-            client.stream("POST", spec.url, content=raw, headers=headers) as answer,
+            client.stream(method, url, content=raw, headers=headers) as answer,
         ):
             if not answer.is_success:
                 said = await _beginning(answer)
                 told = f"{answer.url.host} answered {answer.status_code} {said}".strip()
                 raise FailedError(told, permanent=_is_permanent(answer.status_code))
     except TlsFingerprintMismatch as error:
-        raise FailedError(f"{place(spec.url)}: {error.message}", permanent=True) from error
+        raise FailedError(f"{place(url)}: {error.message}", permanent=True) from error
     except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError, OSError, ValueError) as error:
-        raise FailedError(f"no answer from {place(spec.url)}: {error or type(error).__name__}"[:500]) from error
-    return sent
+        raise FailedError(f"no answer from {place(url)}: {error or type(error).__name__}"[:500]) from error
 
 
 def _is_permanent(status: int) -> bool:

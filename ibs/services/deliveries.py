@@ -10,14 +10,16 @@ from __future__ import annotations
 import json
 import os
 import ssl
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 import msgspec
 import trio
 
-from ibs.catalog.notifications import NotificationTable, TargetRecord
+from ibs.catalog.notifications import Backlog, NotificationTable, TargetRecord
 from ibs.core import limits_notify
 from ibs.core.events import EVENT_VERSION, Event, EventSource, JsonScalar, Severity
 from ibs.errors import FailedError, IbsError, UsageError
@@ -64,9 +66,7 @@ class Carrier:
 
     async def send(self, target: TargetRecord, events: Sequence[EventJson]) -> Sent:
         """Raises FailedError. *Cancellation*: the message may have arrived."""
-        plain = self._vault.unseal(PURPOSE, target.sealed)
-        secrets = msgspec.json.decode(plain, type=TargetSecrets)
-        tls = trusting(target.spec)
+        secrets, tls = self._secrets(target), trusting(target.spec)
         with trio.move_on_after(limits_notify.DELIVERY_SECONDS_MAX):
             if target.spec.kind != "smtp":
                 return await web.send(target.spec, secrets, events, self._server, tls=tls)
@@ -74,6 +74,17 @@ class Carrier:
             return await self._pool.talk(mailer.send, mailer.abort, secrets, events, self._server)
         seconds = limits_notify.DELIVERY_SECONDS_MAX
         raise FailedError(f"the receiver did not come to an end within {seconds:.0f} seconds")
+
+    async def ship(self, target: TargetRecord, body: bytes) -> None:
+        """Send figures or log lines as they are. Raises FailedError. *Cancellation*: they may have arrived."""
+        secrets, tls = self._secrets(target), trusting(target.spec)
+        with trio.move_on_after(limits_notify.DELIVERY_SECONDS_MAX):
+            await web.ship(target.spec, secrets, body, self._server, tls=tls)
+            return
+        raise FailedError("the receiver did not come to an end in time")
+
+    def _secrets(self, target: TargetRecord) -> TargetSecrets:
+        return msgspec.json.decode(self._vault.unseal(PURPOSE, target.sealed), type=TargetSecrets)
 
 
 def trusting(spec: TargetSpec) -> ssl.SSLContext:
@@ -84,6 +95,19 @@ def trusting(spec: TargetSpec) -> ssl.SSLContext:
         return ssl.create_default_context(cadata=spec.ca or None)
     except (ssl.SSLError, ValueError, UsageError) as error:
         raise FailedError(f"the certificates to trust cannot be used: {error}", permanent=True) from error
+
+
+@dataclass(frozen=True, slots=True)
+class TargetFigures:
+    """One target, for metrics. `failures` in a row; `sent` and `failed` since the start."""
+
+    name: str
+    enabled: bool
+    failures: int
+    waiting: int
+    oldest_ns: int
+    sent: int
+    failed: int
 
 
 class Deliveries:
@@ -102,6 +126,9 @@ class Deliveries:
         self._publish, self._entropy = publish, entropy
         self._arrived = trio.Event()
         self._busy: set[str] = set()
+        self._sent: Counter[str] = Counter()
+        self._failed: Counter[str] = Counter()
+        self._figures: Sequence[TargetFigures] = ()
 
     async def add(
         self, *, time_ns: int, severity: str, source: str, kind: str, text: str, fields: dict[str, Any]
@@ -129,6 +156,21 @@ class Deliveries:
             return True
         return severity.rank >= least_severity(await self._table.words(RuleSpec))
 
+    def figures(self) -> Sequence[TargetFigures]:
+        """How each target stood when the outbox was looked at last: half a minute ago, or when something happened."""
+        return self._figures
+
+    def _figures_of(self, target: TargetRecord, waiting: Backlog) -> TargetFigures:
+        return TargetFigures(
+            target.name,
+            target.enabled,
+            target.failures,
+            waiting.messages,
+            waiting.oldest_ns,
+            self._sent[target.name],
+            self._failed[target.name],
+        )
+
     def wake(self) -> None:
         """Look at once: something came, or a target was enabled."""
         self._arrived.set()
@@ -149,14 +191,15 @@ class Deliveries:
         pause = limits_notify.LOOK_SECONDS
         now = self._clock.now_ns()
         try:
-            targets = await self._table.targets()
+            targets, backlog = await self._table.targets(), await self._table.backlog()
+            self._figures = [self._figures_of(target, backlog.get(target.name, Backlog())) for target in targets]
             for target in targets:
                 if not target.enabled or target.name in self._busy:
                     continue
-                oldest = await self._table.oldest(target.name)
-                if oldest is None:
+                waiting = backlog.get(target.name)
+                if waiting is None:
                     continue
-                ready = max(target.retry_ns, _ready(target, *oldest))
+                ready = max(target.retry_ns, _ready(target, waiting))
                 if ready > now:
                     pause = min(pause, (ready - now) / 1e9)
                 else:
@@ -184,6 +227,7 @@ class Deliveries:
             await self._note_failure(target, ids, events, error)
             return
         await self._table.sent(target.name, ids, sent.payload[: limits_notify.PAYLOAD_CHARS_MAX], sent.command)
+        self._sent[target.name] += len(ids)
         _log.info("delivered", target=target.name, events=len(ids))
 
     async def _send(self, target: TargetRecord, events: Sequence[EventJson]) -> Sent:
@@ -221,6 +265,7 @@ class Deliveries:
             retry_ns=self._clock.now_ns() + int(delay * 1e9),
             disable=last,
         )
+        self._failed[target.name] += 1
         _log.error("delivery failed", target=target.name, attempt=attempt, error=error.message)
         if last:
             text = f"notification target {target.name} is disabled after {attempt} failed attempts: {error.message}"
@@ -250,9 +295,9 @@ class Deliveries:
         return number, error
 
 
-def _ready(target: TargetRecord, oldest_ns: int, urgent: bool) -> int:
+def _ready(target: TargetRecord, waiting: Backlog) -> int:
     """When what waits may go: at once, or with others of its digest; nothing waits once an error is among it."""
-    return 0 if urgent else oldest_ns + target.spec.digest_seconds * 1_000_000_000
+    return 0 if waiting.urgent else waiting.oldest_ns + target.spec.digest_seconds * 1_000_000_000
 
 
 def _attempts_max(target: TargetRecord, error: FailedError) -> int:

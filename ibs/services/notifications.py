@@ -24,6 +24,7 @@ from ibs.errors import NotFoundError, UsageError
 from ibs.notify.message import check_template
 from ibs.ports.clock import Clock
 from ibs.services.deliveries import PURPOSE, Deliveries, Vault
+from ibs.services.shipping import LEVELS
 from ibs.wire.notification import (
     GroupSpec,
     HistoryView,
@@ -59,6 +60,7 @@ class Notifications:
         check_target(request.spec)
         sealed = self._seal(request.secrets or TargetSecrets())
         await self._table.put_target(TargetRecord(name=request.name, spec=request.spec, sealed=sealed), new=True)
+        self._deliveries.wake()
         return await self.target(request.name)
 
     async def update(self, request: TargetSet) -> TargetView:
@@ -73,6 +75,7 @@ class Notifications:
                 TargetSecrets(secret=secret, headers=had.headers if request.keep_headers else new.headers)
             )
         await self._table.put_target(replace(old, spec=request.spec, sealed=sealed), new=False)
+        self._deliveries.wake()
         return await self.target(request.name)
 
     async def steer(self, name: str, *, enabled: bool) -> TargetView:
@@ -84,6 +87,7 @@ class Notifications:
     async def remove(self, name: str) -> None:
         """What waits for it is dropped. Raises NotFoundError."""
         await self._table.remove_target(name)
+        self._deliveries.wake()
 
     async def test(self, name: str, recipient: str = "") -> TestResult:
         """Send a message now and keep how it went; a disabled target too. Raises NotFoundError, UsageError."""
@@ -111,6 +115,7 @@ class Notifications:
     async def set_group(self, group: GroupSpec) -> GroupSpec:
         """Raises UsageError, NotFoundError for an unknown target."""
         check_name(group.name, "group")
+        await self._check_takes_events(group.name, group.targets)
         await self._table.put_word(group)
         return group
 
@@ -124,8 +129,15 @@ class Notifications:
         zone_of(rule.time_zone)
         if not rule.targets and not rule.groups:
             raise UsageError(f"rule {rule.name} leads nowhere", hint="give --target or --group")
+        await self._check_takes_events(rule.name, rule.targets)
         await self._table.put_word(rule)
         return rule
+
+    async def _check_takes_events(self, name: str, targets: Sequence[str]) -> None:
+        """Raises UsageError."""
+        for target in await self._table.targets():
+            if target.name in targets and target.spec.kind == "pushgateway":
+                raise UsageError(f"{name}: target {target.name} is a push gateway, which takes no events")
 
     async def remove_group(self, name: str) -> None:
         """Raises NotFoundError."""
@@ -176,7 +188,8 @@ class Notifications:
 
 def check_target(spec: TargetSpec) -> None:
     """Raises UsageError."""
-    _one_of(spec.kind, ["smtp", "webhook", "metric"], "kind")
+    _one_of(spec.kind, ["smtp", "webhook", "metric", "pushgateway"], "kind")
+    _check_shipping(spec)
     if not 1 <= spec.attempts_max <= limits_notify.ATTEMPTS_MAX:
         raise UsageError(f"attempts must be 1 to {limits_notify.ATTEMPTS_MAX}")
     if spec.fingerprint:
@@ -208,6 +221,18 @@ def check_target(spec: TargetSpec) -> None:
         valid = bare = False
     if not valid or not bare:
         raise UsageError("the address is not valid", hint="http:// or https://HOST[:PORT]/PATH, without credentials")
+
+
+def _check_shipping(spec: TargetSpec) -> None:
+    """Raises UsageError."""
+    if spec.logs:
+        _one_of(spec.logs, list(LEVELS), "level of log lines")
+    if spec.figures_seconds and spec.figures_seconds < limits_notify.FIGURES_SECONDS_MIN:
+        raise UsageError(f"figures can be sent every {limits_notify.FIGURES_SECONDS_MIN} seconds at most")
+    if spec.kind == "pushgateway" and not spec.figures_seconds:
+        raise UsageError("a push gateway gets figures only", hint="say how often: --every 1m")
+    if (spec.logs and spec.kind != "metric") or (spec.figures_seconds and spec.kind not in ("metric", "pushgateway")):
+        raise UsageError(f"a target of kind {spec.kind} takes no such figures or logs", hint="use metric")
 
 
 def _check_addresses(addresses: Sequence[str]) -> None:

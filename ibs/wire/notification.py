@@ -11,11 +11,16 @@ from ibs.wire.common import Wire
 
 
 class TargetSpec(Wire, frozen=True, kw_only=True):
-    """Where messages go. `kind` smtp, webhook or metric; a target uses the fields of its kind."""
+    """Where messages go. `kind` smtp, webhook, metric or pushgateway; a target uses the fields of its kind.
+
+    A push gateway gets figures only, no events.
+    """
 
     kind: str
     url: str = ""
-    """Of webhook and metric (InfluxDB's write address, with its query); http or https, without credentials."""
+    """Of webhook, metric (InfluxDB's write address, with its query) and pushgateway (without its `/metrics`); http or
+    https, without credentials.
+    """
     host: str = ""
     port: int = 0
     tls: str = "starttls"
@@ -32,6 +37,10 @@ class TargetSpec(Wire, frozen=True, kw_only=True):
     digest_seconds: Annotated[int, msgspec.Meta(ge=0, le=limits_notify.DIGEST_SECONDS_MAX)] = 0
     """What is milder than an error waits so long for more, and goes as one message; 0: nothing waits."""
     attempts_max: int = 8
+    figures_seconds: Annotated[int, msgspec.Meta(ge=0, le=86_400)] = 0
+    """Of metric and pushgateway: all figures of the server every so often; 0: never."""
+    logs: str = ""
+    """Of metric: log lines of this level and worse; "" for none."""
     retry_seconds: float = 10.0
     """Before the second attempt; doubled before each further one."""
     comment: str = ""

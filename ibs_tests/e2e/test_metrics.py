@@ -41,6 +41,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     with running_server(folder / "server", config="metrics_groups = true\n") as running:
         running.admin("datastore", "create", "main", "--path", str(folder / "store"))
         running.client("main", "backup", f"t.tree:{folder / 'tree'}", "--backup-id", "web01")
+        nowhere = ("--url", "http://127.0.0.1:1/x", "--retry-seconds", "3600")
+        running.admin("notification", "target", "create", "webhook", "chat", *nowhere)
+        running.admin("datastore", "quarantine", "main", "--reason", "something to tell")
+        running.admin("datastore", "release", "main", "--cause", "none")
         running.admin("verify", "start", "main")
         running.admin("gc", "start", "main")
         yield running
@@ -106,6 +110,9 @@ def test_the_tables_as_figures(server: ServerProcess, scraped: dict[str, list[di
     assert scraped["process_resident_memory_bytes"][0][""] > 1 << 20
     assert value(scraped, "log_lines_total", role="api", level="info") > 0
     assert scraped["ironcore_backup_events_lost_total"]
+    assert value(scraped, "notification_target_enabled", target="chat") == 1
+    assert value(scraped, "notification_messages_waiting", target="chat") > 0
+    assert time.time() - value(scraped, "notification_oldest_waiting_time_seconds", target="chat") < 3600
 
 
 def test_a_slow_task_names_its_stage(server: ServerProcess, tmp_path: Path) -> None:

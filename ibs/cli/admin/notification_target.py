@@ -23,7 +23,7 @@ from ibs.wire.notification import (
 )
 
 root = app("target", "Targets: where messages go.")
-create = app("create", "Make a target: smtp, webhook or metric.")
+create = app("create", "Make a target: smtp, webhook, metric or pushgateway.")
 root.add_typer(create)
 
 NameArgument = Annotated[str, typer.Argument(metavar="TARGET", help="Name of the target.")]
@@ -35,6 +35,9 @@ CaFile = Annotated[Path | None, typer.Option("--ca-file", help="PEM certificates
 Attempts = Annotated[int, typer.Option(help="Disabled after so many failures in a row.")]
 RetrySeconds = Annotated[float, typer.Option(help="Before the second attempt; doubled each time.")]
 Fingerprint = Annotated[str, typer.Option(help="Accept this certificate (SHA-256) and no other.")]
+Every = Annotated[
+    str, typer.Option(metavar="DURATION", help="All figures of the server every so often, such as 1m; 0: never.")
+]
 Digest = Annotated[
     str, typer.Option(metavar="DURATION", help="What is milder than an error is collected for so long: 30m, 1d.")
 ]
@@ -93,7 +96,7 @@ def create_smtp(
             recipients=to,
             ca=_read(ca_file),
             fingerprint=fingerprint,
-            digest_seconds=_digest(digest),
+            digest_seconds=_duration(digest),
             attempts_max=attempts,
             retry_seconds=retry_seconds,
         )
@@ -132,7 +135,7 @@ def create_webhook(
             template=_read(template_file),
             ca=_read(ca_file),
             fingerprint=fingerprint,
-            digest_seconds=_digest(digest),
+            digest_seconds=_duration(digest),
             attempts_max=attempts,
             retry_seconds=retry_seconds,
         )
@@ -153,7 +156,10 @@ def create_webhook(
 def create_metric(
     name: NameArgument,
     url: Annotated[str, typer.Option(help="InfluxDB's write address, with its query.")],
+    every: Every = "0",
+    logs: Annotated[str, typer.Option(help="Log lines, too: of this level (debug to critical) and worse.")] = "",
     secret_file: SecretFile = None,
+    header_file: HeaderFile = None,
     ca_file: CaFile = None,
     fingerprint: Fingerprint = "",
     digest: Digest = "0",
@@ -163,21 +169,60 @@ def create_metric(
     state_dir: StateDirOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Send events in InfluxDB line protocol."""
+    """Send events in InfluxDB line protocol; with --every the server's figures, with --logs its log lines."""
 
     async def work() -> TargetView:
         spec = TargetSpec(
             kind="metric",
             url=url,
+            figures_seconds=_duration(every),
+            logs=logs,
             ca=_read(ca_file),
             fingerprint=fingerprint,
-            digest_seconds=_digest(digest),
+            digest_seconds=_duration(digest),
             attempts_max=attempts,
             retry_seconds=retry_seconds,
         )
-        body = TargetSet(name=name, spec=spec, secrets=TargetSecrets(secret=_secret(secret_file)))
+        secrets = TargetSecrets(secret=_secret(secret_file), headers=_headers(header_file))
         async with administrator(server, state_dir) as api:
-            return await api.post("/notifications/targets", TargetView, body)
+            return await api.post(
+                "/notifications/targets", TargetView, TargetSet(name=name, spec=spec, secrets=secrets)
+            )
+
+    _made(run(work, output), output)
+
+
+@create.command(
+    "pushgateway",
+    epilog=example("ironcore-backup notification target create pushgateway push --url http://gateway.example:9091"),
+)
+def create_pushgateway(
+    name: NameArgument,
+    url: Annotated[str, typer.Option(help="Of the push gateway, without /metrics.")],
+    every: Every = "1m",
+    secret_file: SecretFile = None,
+    header_file: HeaderFile = None,
+    ca_file: CaFile = None,
+    fingerprint: Fingerprint = "",
+    server: ServerOption = None,
+    state_dir: StateDirOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Push the server's figures to a push gateway of Prometheus; where it can be scraped, scrape it instead."""
+
+    async def work() -> TargetView:
+        spec = TargetSpec(
+            kind="pushgateway",
+            url=url,
+            figures_seconds=_duration(every),
+            ca=_read(ca_file),
+            fingerprint=fingerprint,
+        )
+        secrets = TargetSecrets(secret=_secret(secret_file), headers=_headers(header_file))
+        async with administrator(server, state_dir) as api:
+            return await api.post(
+                "/notifications/targets", TargetView, TargetSet(name=name, spec=spec, secrets=secrets)
+            )
 
     _made(run(work, output), output)
 
@@ -232,7 +277,9 @@ def update(
     header_file: HeaderFile = None,
     ca_file: CaFile = None,
     fingerprint: Annotated[str | None, typer.Option(help="Pin this certificate (SHA-256); empty: none.")] = None,
-    digest: Annotated[str | None, typer.Option(help="As of create; 0: none.")] = None,
+    digest: Annotated[str | None, typer.Option(metavar="DURATION", help="As of create; 0: none.")] = None,
+    every: Annotated[str | None, typer.Option(metavar="DURATION", help="As of create metric; 0: never.")] = None,
+    logs: Annotated[str | None, typer.Option(help="As of create metric; empty: none.")] = None,
     attempts: Annotated[int | None, typer.Option(help="Disabled after so many failures in a row.")] = None,
     retry_seconds: Annotated[float | None, typer.Option(help="Before the second attempt; doubled each time.")] = None,
     server: ServerOption = None,
@@ -251,7 +298,9 @@ def update(
         "recipients": to or None,
         "ca": None if ca_file is None else _read(ca_file),
         "fingerprint": fingerprint,
-        "digest_seconds": None if digest is None else _digest(digest),
+        "figures_seconds": None if every is None else _duration(every),
+        "logs": logs,
+        "digest_seconds": None if digest is None else _duration(digest),
         "attempts_max": attempts,
         "retry_seconds": retry_seconds,
     }
@@ -361,7 +410,7 @@ def _read(path: Path | None) -> str:
         raise UsageError(f"{path} cannot be read", hint=str(error)) from error
 
 
-def _digest(text: str) -> int:
+def _duration(text: str) -> int:
     """Raises UsageError."""
     return 0 if text in ("", "0") else round(parse_duration(text))
 

@@ -8,6 +8,7 @@ import pytest
 
 from ibs.errors import UsageError
 from ibs.notify import message
+from ibs.notify.message import influx_log
 
 EVIL = 'a "quote", a\nline\r\nBcc: x@example.com <b>'
 
@@ -53,3 +54,14 @@ def test_line_protocol_has_a_line_an_event() -> None:
     assert len(lines) == 2
     assert lines[0].startswith("ibs_event,server=my\\ node,source=datastore,severity=error,kind=datastore.offline ")
     assert '\\"quote\\"' in lines[0]
+
+
+def test_a_log_line_as_line_protocol() -> None:
+    line = {"time": "t", "role": "gc", "level": "info", "event": 'a "b"\nc \\', "upid": "", "n": 1, "path": "/a b"}
+    assert influx_log(line, "node 1", 5) == (
+        'ibs_log,server=node\\ 1,role=gc,level=info event="a \\"b\\" c \\\\",'
+        'fields="{\\"n\\": 1, \\"path\\": \\"/a b\\"}" 5\n'
+    )
+    assert influx_log({"role": "gc", "level": "info", "event": "x"}, "n", 5) == (
+        'ibs_log,server=n,role=gc,level=info event="x" 5\n'
+    )
