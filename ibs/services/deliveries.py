@@ -190,11 +190,13 @@ class Deliveries:
         """Begin with every target that may be tried; seconds until the next may."""
         pause = limits_notify.LOOK_SECONDS
         now = self._clock.now_ns()
+        # What is read below is of before the end of a delivery that is under way now: its target is for the next look.
+        under_way = frozenset(self._busy)
         try:
             targets, backlog = await self._table.targets(), await self._table.backlog()
             self._figures = [self._figures_of(target, backlog.get(target.name, Backlog())) for target in targets]
             for target in targets:
-                if not target.enabled or target.name in self._busy:
+                if not target.enabled or target.name in under_way | self._busy:
                     continue
                 waiting = backlog.get(target.name)
                 if waiting is None:
@@ -210,15 +212,18 @@ class Deliveries:
         return max(pause, 0.01)
 
     async def _serve(self, target: TargetRecord) -> None:
+        over = False
         try:
             waiting = await self._table.due(target.name)
             if waiting:
                 await self._attempt(target, [one.id for one in waiting], [one.event for one in waiting])
-            self.wake()
+            over = True
         except IbsError as error:  # the state cannot be written: the message waits, and may come twice
             _log.error("a delivery could not be noted", target=target.name, error=error.message)
         finally:
             self._busy.discard(target.name)
+            if over:  # else it would be sent again and again, as fast as it goes
+                self.wake()
 
     async def _attempt(self, target: TargetRecord, ids: Sequence[int], events: Sequence[EventJson]) -> None:
         try:
