@@ -279,6 +279,27 @@ CREATE TABLE remotes (
 ) STRICT, WITHOUT ROWID;
 """,
     ),
+    Migration(
+        9,
+        "what was sent to notification targets is kept once a message, not once an event",
+        """
+CREATE TABLE notification_messages (
+    id      INTEGER PRIMARY KEY AUTOINCREMENT,  -- the order
+    target  TEXT NOT NULL,                      -- whom it was for
+    chars   INTEGER NOT NULL,                   -- of the payload before it was cut
+    command TEXT NOT NULL,                      -- sends the payload again; '' for none
+    payload TEXT NOT NULL                       -- its beginning, without secrets
+) STRICT;
+
+CREATE INDEX notification_messages_by_target ON notification_messages (target, id);
+
+ALTER TABLE notification_outbox DROP COLUMN payload;
+
+ALTER TABLE notification_outbox DROP COLUMN command;
+
+ALTER TABLE notification_outbox ADD COLUMN message INTEGER NOT NULL DEFAULT 0;  -- what was last sent; 0 for nothing
+""",
+    ),
 )
 
 

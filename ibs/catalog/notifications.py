@@ -23,7 +23,9 @@ from ibs.wire.notification import GroupSpec, RuleSpec, TargetSpec, TestResult
 Choose = Callable[[Mapping[str, Any], Sequence[RuleSpec], Sequence[GroupSpec], Sequence[str]], Sequence[str]]
 W = TypeVar("W", GroupSpec, RuleSpec)
 _TARGET = "name, spec, sealed, enabled, disabled_why, failures, retry_ns, test"
-_POST = "id, target, event, time_ns, state, attempts, error, payload, command"
+_POST = """o.id, o.target, o.event, o.time_ns, o.state, o.attempts, o.error,
+    coalesce(m.payload, ''), coalesce(m.command, ''), coalesce(m.chars, 0)"""
+_FROM = "FROM notification_outbox o LEFT JOIN notification_messages m ON m.id = o.message"
 _WORDS: Mapping[type, str] = {GroupSpec: "group", RuleSpec: "rule"}
 
 
@@ -43,7 +45,7 @@ class TargetRecord:
 
 @dataclass(frozen=True, slots=True)
 class Posted:
-    """One event for one target; `event` as JSON types."""
+    """One event for one target; `event` as JSON types. `chars`: of the payload before it was cut."""
 
     id: int
     target: str
@@ -54,6 +56,7 @@ class Posted:
     error: str
     payload: str
     command: str
+    chars: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +165,7 @@ class NotificationTable:
         def work(connection: sqlite3.Connection) -> None:
             if connection.execute("DELETE FROM notification_targets WHERE name = ?", (name,)).rowcount == 0:
                 raise _unknown("target", name)
+            connection.execute("DELETE FROM notification_messages WHERE target = ?", (name,))
             connection.execute(
                 """UPDATE notification_outbox SET state = 'dropped', error = 'the target was removed'
                 WHERE target = ? AND state = 'waiting'""",
@@ -194,9 +198,7 @@ class NotificationTable:
         """What waits for a target, oldest first."""
 
         def work(connection: sqlite3.Connection) -> Sequence[Posted]:
-            query = (
-                f"SELECT {_POST} FROM notification_outbox WHERE target = ? AND state = 'waiting' ORDER BY id LIMIT ?"  # noqa: S608
-            )
+            query = f"SELECT {_POST} {_FROM} WHERE o.target = ? AND o.state = 'waiting' ORDER BY o.id LIMIT ?"
             return [Posted(*_posted(row)) for row in connection.execute(query, (target, limit)).fetchall()]
 
         return await self._database.read(work)
@@ -205,12 +207,9 @@ class NotificationTable:
         """They arrived; the target is well again. Old history gives way."""
 
         def work(connection: sqlite3.Connection) -> None:
-            for number in ids:
-                connection.execute(
-                    """UPDATE notification_outbox SET state = 'sent', attempts = attempts + 1, error = '',
-                    payload = ?, command = ? WHERE id = ?""",
-                    (payload, command, number),
-                )
+            query = "UPDATE notification_outbox SET state = 'sent', attempts = attempts + 1, error = '' WHERE id = ?"
+            connection.executemany(query, [(number,) for number in ids])
+            _describe(connection, target, ids, payload, command)
             connection.execute("UPDATE notification_targets SET failures = 0, retry_ns = 0 WHERE name = ?", (target,))
             connection.execute(
                 """DELETE FROM notification_outbox WHERE state <> 'waiting'
@@ -226,12 +225,9 @@ class NotificationTable:
         """They wait on, until `retry_ns` or, with `disable`, until the target is enabled again."""
 
         def work(connection: sqlite3.Connection) -> None:
-            for number in ids:
-                connection.execute(
-                    """UPDATE notification_outbox SET attempts = attempts + 1, error = ?, payload = ?, command = ?
-                    WHERE id = ?""",
-                    (error, payload, command, number),
-                )
+            query = "UPDATE notification_outbox SET attempts = attempts + 1, error = ? WHERE id = ?"
+            connection.executemany(query, [(error, number) for number in ids])
+            _describe(connection, target, ids, payload, command)
             connection.execute(
                 """UPDATE notification_targets SET failures = failures + 1, retry_ns = ?,
                 enabled = enabled AND NOT ?, disabled_why = CASE WHEN ? THEN ? ELSE disabled_why END WHERE name = ?""",
@@ -244,12 +240,12 @@ class NotificationTable:
         """History of what did not wait, such as a test; its id."""
         return await self._database.write(lambda connection: _post(connection, target, event, time_ns, state, error))
 
-    async def describe(self, number: int, payload: str, command: str) -> None:
+    async def describe(self, target: str, number: int, payload: str, command: str) -> None:
         """Add to a row of the history what was sent."""
 
         def work(connection: sqlite3.Connection) -> None:
-            query = "UPDATE notification_outbox SET attempts = 1, payload = ?, command = ? WHERE id = ?"
-            connection.execute(query, (payload, command, number))
+            connection.execute("UPDATE notification_outbox SET attempts = 1 WHERE id = ?", (number,))
+            _describe(connection, target, [number], payload, command)
 
         await self._database.write(work)
 
@@ -257,8 +253,8 @@ class NotificationTable:
         """Newest first; of one target, or the one with that number."""
 
         def work(connection: sqlite3.Connection) -> Sequence[Posted]:
-            query = f"""SELECT {_POST} FROM notification_outbox WHERE (?1 = '' OR target = ?1)
-                AND (?2 = 0 OR id = ?2) ORDER BY id DESC LIMIT ?3"""  # noqa: S608 - our names
+            query = f"""SELECT {_POST} {_FROM} WHERE (?1 = '' OR o.target = ?1)
+                AND (?2 = 0 OR o.id = ?2) ORDER BY o.id DESC LIMIT ?3"""
             return [Posted(*_posted(row)) for row in connection.execute(query, (target, number, limit)).fetchall()]
 
         return await self._database.read(work)
@@ -304,6 +300,24 @@ def _post(  # noqa: PLR0917 - the row, in its order
     query = "INSERT INTO notification_outbox (target, event, time_ns, state, error) VALUES (?, ?, ?, ?, ?) RETURNING id"
     row = connection.execute(query, (target, json.dumps(dict(event)), time_ns, state, error)).fetchone()
     return int(row[0])
+
+
+def _describe(connection: sqlite3.Connection, target: str, ids: Sequence[int], payload: str, command: str) -> None:
+    """What was sent for all of `ids` is kept once, in place of what an earlier attempt sent; the oldest give way."""
+    marks = ", ".join("?" * len(ids))
+    query = f"SELECT DISTINCT message FROM notification_outbox WHERE id IN ({marks}) AND message > 0"  # noqa: S608
+    earlier = connection.execute(query, tuple(ids)).fetchall()
+    connection.executemany("DELETE FROM notification_messages WHERE id = ?", earlier)
+    kept = payload[: limits_notify.PAYLOAD_CHARS_MAX]
+    query = "INSERT INTO notification_messages (target, chars, command, payload) VALUES (?, ?, ?, ?)"
+    message = connection.execute(query, (target, len(payload), command, kept)).lastrowid
+    query = "UPDATE notification_outbox SET message = ? WHERE id = ?"
+    connection.executemany(query, [(message, number) for number in ids])
+    connection.execute(
+        """DELETE FROM notification_messages WHERE target = ?1 AND id <= (SELECT id FROM notification_messages
+            WHERE target = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)""",
+        (target, limits_notify.MESSAGES_KEPT_MAX),
+    )
 
 
 def _words(connection: sqlite3.Connection, kind: type[W]) -> list[W]:

@@ -31,4 +31,7 @@ LOOK_SECONDS = 30.0
 ANSWER_BYTES = 300
 TEMPLATE_CHARS_MAX = 16 * 1024
 PAYLOAD_CHARS_MAX = 64 * 1024
+"""Of a message, in the history: the rest is cut off."""
+MESSAGES_KEPT_MAX = 200
+"""Messages of one target whose payload the history has."""
 RECIPIENTS_MAX = 50

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from string import Template
@@ -21,10 +22,15 @@ _NAMES = frozenset({"text", "severity", "source", "kind", "time", "server", "cou
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What went out: `payload` without secrets, `command` that repeats it by hand (placeholders for secrets)."""
+    """What went out: `payload` without secrets, `command` that sends a payload, with variables in place of secrets."""
 
     payload: str
     command: str = ""
+
+    @property
+    def line(self) -> str:
+        """Repeats it in a shell; "" when it cannot be."""
+        return f"{self.command} --data-raw {shlex.quote(self.payload)}" if self.command else ""
 
 
 def worst(events: Sequence[EventJson]) -> str:

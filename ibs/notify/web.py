@@ -23,6 +23,8 @@ from ibs.notify.message import EventJson, Sent, body, influx
 from ibs.wire.notification import TargetSecrets, TargetSpec
 
 SIGNATURE = "X-IBS-Signature"
+TOKEN_FROM = "IBS_TARGET_SECRET"  # noqa: S105 - the name of a variable
+"""The variable that stands for a token, and from which `target create` takes one."""
 _TYPES = {
     "webhook": "application/json",
     "metric": "text/plain; charset=utf-8",
@@ -36,8 +38,8 @@ ironcore_backup_target_test 1
 _SCHEMES = {"metric": "Token", "pushgateway": "Bearer"}
 
 
-def compose(spec: TargetSpec, events: Sequence[EventJson], server: str) -> Sent:
-    """The body, and the curl line that repeats it; secrets are left out."""
+def compose(spec: TargetSpec, secrets: TargetSecrets, events: Sequence[EventJson], server: str) -> Sent:
+    """The body, and the curl line that sends it: with its signature; for a token and the extra headers, variables."""
     url = spec.url
     match spec.kind:
         case "metric":
@@ -46,8 +48,20 @@ def compose(spec: TargetSpec, events: Sequence[EventJson], server: str) -> Sent:
             text, url = _TEST, group_url(spec.url, server)
         case _:
             text = body(events, server, spec.template)
-    words = ["curl", "-X", "POST", url, "-H", f"Content-Type: {_TYPES[spec.kind]}", "--data-raw", text]
-    return Sent(text, shlex.join(words))
+    words = ["curl", "-X", "POST", shlex.quote(url)]
+    for name, value in _headers(spec, secrets, text.encode()).items():
+        if name in secrets.headers:
+            words += ["-H", f'"{name}: ${variable(name)}"']
+        elif name == "Authorization":
+            words += ["-H", f'"{name}: {_SCHEMES[spec.kind]} ${TOKEN_FROM}"']
+        else:
+            words += ["-H", shlex.quote(f"{name}: {value}")]
+    return Sent(text, " ".join(words))
+
+
+def variable(header: str) -> str:
+    """Which variable of the shell stands for an extra header's value."""
+    return "IBS_HEADER_" + header.upper().replace("-", "_")
 
 
 async def send(
@@ -57,7 +71,7 @@ async def send(
 
     *Cancellation*: it may have arrived.
     """
-    sent = compose(spec, events, server)
+    sent = compose(spec, secrets, events, server)
     url = group_url(spec.url, server) if spec.kind == "pushgateway" else spec.url
     await _exchange(spec, secrets, ("POST", url), sent.payload.encode(), tls)
     return sent
@@ -82,12 +96,7 @@ async def _exchange(
 ) -> None:
     """One request (method and address of `way`) and its answer. Raises FailedError."""
     method, url = way
-    headers = dict(secrets.headers)
-    headers["Content-Type"] = _TYPES[spec.kind]
-    if secrets.secret and spec.kind == "webhook":
-        headers[SIGNATURE] = "sha256=" + hmac.new(secrets.secret.encode(), raw, hashlib.sha256).hexdigest()
-    elif secrets.secret:
-        headers["Authorization"] = f"{_SCHEMES[spec.kind]} {secrets.secret}"
+    headers = _headers(spec, secrets, raw)
     try:
         limit = httpx.Timeout(limits_notify.SEND_SECONDS)
         async with (
@@ -102,6 +111,17 @@ async def _exchange(
         raise FailedError(f"{place(url)}: {error.message}", permanent=True) from error
     except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError, OSError, ValueError) as error:
         raise FailedError(f"no answer from {place(url)}: {error or type(error).__name__}"[:500]) from error
+
+
+def _headers(spec: TargetSpec, secrets: TargetSecrets, raw: bytes) -> dict[str, str]:
+    """Ours, and the extra ones that have other names."""
+    ours = {"Content-Type": _TYPES[spec.kind]}
+    if secrets.secret and spec.kind == "webhook":
+        ours[SIGNATURE] = "sha256=" + hmac.new(secrets.secret.encode(), raw, hashlib.sha256).hexdigest()
+    elif secrets.secret:
+        ours["Authorization"] = f"{_SCHEMES[spec.kind]} {secrets.secret}"
+    taken = {name.lower() for name in ours}
+    return ours | {name: value for name, value in secrets.headers.items() if name.lower() not in taken}
 
 
 def _is_permanent(status: int) -> bool:

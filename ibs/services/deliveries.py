@@ -62,7 +62,7 @@ class Carrier:
         """What `send` will send, without secrets."""
         if target.spec.kind == "smtp":
             return Sent(smtp.compose(target.spec, events, self._server).as_string())
-        return web.compose(target.spec, events, self._server)
+        return web.compose(target.spec, self._secrets(target), events, self._server)
 
     async def send(self, target: TargetRecord, events: Sequence[EventJson]) -> Sent:
         """Raises FailedError. *Cancellation*: the message may have arrived."""
@@ -231,7 +231,7 @@ class Deliveries:
         except FailedError as error:
             await self._note_failure(target, ids, events, error)
             return
-        await self._table.sent(target.name, ids, sent.payload[: limits_notify.PAYLOAD_CHARS_MAX], sent.command)
+        await self._table.sent(target.name, ids, sent.payload, sent.command)
         self._sent[target.name] += len(ids)
         _log.info("delivered", target=target.name, events=len(ids))
 
@@ -250,7 +250,7 @@ class Deliveries:
         """For the history. What cannot be composed is a failure of its target too, not the end of the role."""
         try:
             return self._carrier.compose(target, events)
-        except (ValueError, TypeError, LookupError):
+        except (ValueError, TypeError, LookupError, IbsError):
             _log.exception("a message cannot be composed", target=target.name)
             return Sent("")
 
@@ -265,7 +265,7 @@ class Deliveries:
             target.name,
             ids,
             error=error.message,
-            payload=shown.payload[: limits_notify.PAYLOAD_CHARS_MAX],
+            payload=shown.payload,
             command=shown.command,
             retry_ns=self._clock.now_ns() + int(delay * 1e9),
             disable=last,
@@ -296,7 +296,7 @@ class Deliveries:
             _log.error("a test failed", target=target.name, error=error)
         state = "failed" if error else "sent"
         number = await self._table.note(target.name, event, self._clock.now_ns(), state, error)
-        await self._table.describe(number, sent.payload[: limits_notify.PAYLOAD_CHARS_MAX], sent.command)
+        await self._table.describe(target.name, number, sent.payload, sent.command)
         return number, error
 
 

@@ -21,7 +21,7 @@ from ibs.core.names import check_name, format_time
 from ibs.core.retention import zone_of
 from ibs.core.schedule import check_windows
 from ibs.errors import NotFoundError, UsageError
-from ibs.notify.message import check_template
+from ibs.notify.message import Sent, check_template
 from ibs.ports.clock import Clock
 from ibs.services.deliveries import PURPOSE, Deliveries, Vault
 from ibs.services.shipping import LEVELS
@@ -256,5 +256,6 @@ def _history(row: Posted) -> HistoryView:
         text=str(row.event["text"]),
         error=row.error,
         payload=row.payload,
-        command=row.command,
+        payload_chars=row.chars,
+        command=Sent(row.payload, row.command).line if row.chars == len(row.payload) else "",
     )

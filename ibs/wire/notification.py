@@ -119,7 +119,11 @@ class RuleSpec(Wire, frozen=True, kw_only=True):
 
 
 class HistoryView(Wire, frozen=True, kw_only=True):
-    """One event on its way to one target. `payload` is what was last sent, `command` repeats it by hand."""
+    """One event on its way to one target.
+
+    `payload` is what was last sent, without what is beyond the cap of the history; `payload_chars` its full length.
+    `command` repeats it in a shell; "" for mail, and for a message that is not kept whole.
+    """
 
     id: int
     time: str
@@ -129,4 +133,5 @@ class HistoryView(Wire, frozen=True, kw_only=True):
     text: str
     error: str = ""
     payload: str = ""
+    payload_chars: int = 0
     command: str = ""

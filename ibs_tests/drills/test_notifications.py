@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
+import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -65,6 +69,7 @@ def test_s20_mail_that_does_not_arrive_is_explained_by_a_test(server: ServerProc
     server.admin("notification", "target", "remove", "ops-smtp")
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 def test_s21_a_webhook_that_fails_is_disabled_and_gets_everything_once_enabled(
     server: ServerProcess, tmp_path: Path
 ) -> None:
@@ -86,11 +91,16 @@ def test_s21_a_webhook_that_fails_is_disabled_and_gets_everything_once_enabled(
         rows = server.admin("notification", "history", "list", "--target", "chat", "--output", "json").json()
         tried = next(row for row in rows if row["attempts"])
         shown = server.admin("notification", "history", "show", str(tried["id"])).out
-        assert f"curl -X POST {posts.url}" in shown
+        line = next(line for line in shown.splitlines() if line.startswith(f"curl -X POST {posts.url}"))
         assert "hush-hush" not in shown + json.dumps(target(server, "chat"))
         assert b"hush-hush" not in (server.state / "state.db").read_bytes()
 
         posts.status = 204
+        subprocess.run(line, shell=True, check=True, cwd=tmp_path, capture_output=True)
+        headers, body = posts.arrived.pop()
+        assert "s21a" in body.decode()
+        assert headers["X-IBS-Signature"] == "sha256=" + hmac.new(b"hush-hush", body, hashlib.sha256).hexdigest()
+
         server.admin("notification", "target", "enable", "chat")
         until(lambda: target(server, "chat")["waiting"] == 0)
         told = [one["text"] for _, body in posts.arrived for one in json.loads(body)["events"]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from typing import Annotated
 
 import typer
@@ -22,6 +24,7 @@ root.add_typer(rules)
 root.add_typer(history)
 
 Words = list[str] | None
+_VARIABLE = re.compile(r"\$(IBS_[A-Z0-9_]+)")
 _INBOX = (
     Column("TIME", lambda row: row.time),
     Column("SEVERITY", lambda row: row.severity),
@@ -198,7 +201,7 @@ def history_show(
     state_dir: StateDirOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Show what was sent, and a curl line that sends it again; secrets are left out."""
+    """Show what was sent, as a curl line that sends it again; variables stand for tokens and extra headers."""
 
     async def work() -> HistoryView:
         async with administrator(server, state_dir) as api:
@@ -209,7 +212,12 @@ def history_show(
         print_json(shown)
         return
     say(f"{shown.id} to {shown.target}: {shown.state}, {shown.attempts} attempts {shown.error}".rstrip())
-    say(shown.command or shown.payload or "nothing was sent yet")
+    say(shown.command or shown.payload or "what was sent is not kept (any more), or nothing was sent yet")
+    if shown.payload_chars > len(shown.payload):
+        say(f"the message had {shown.payload_chars} characters, of which the first {len(shown.payload)} are kept")
+    variables = sorted(set(_VARIABLE.findall(shown.command.removesuffix(shlex.quote(shown.payload)))))
+    if variables:
+        say(f"set before: {', '.join(variables)}")
 
 
 def _remove(kind: str, name: str, server: str | None, state_dir: object, output: Output) -> None:

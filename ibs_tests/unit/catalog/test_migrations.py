@@ -45,6 +45,19 @@ def test_an_older_state_is_brought_up_and_keeps_its_rows(connection: sqlite3.Con
     assert "seen" in [row[1] for row in connection.execute("PRAGMA table_info(inbox)")]
 
 
+def test_what_waits_for_a_target_waits_on(connection: sqlite3.Connection) -> None:
+    """When payloads moved to a table of their own."""
+    migrate(connection, MIGRATIONS[:8])
+    connection.execute(
+        """INSERT INTO notification_outbox (target, event, time_ns, state, error, payload)
+        VALUES ('chat', '{}', 7, 'waiting', '503', 'old')"""
+    )
+    migrate(connection, MIGRATIONS[:9])
+    assert connection.execute("SELECT target, state, error, message FROM notification_outbox").fetchall() == [
+        ("chat", "waiting", "503", 0)
+    ]
+
+
 def test_a_newer_state_is_refused_untouched(connection: sqlite3.Connection) -> None:
     newer = len(MIGRATIONS) + 7
     migrate(connection)

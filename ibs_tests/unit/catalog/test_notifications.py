@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
+
 import pytest
 
 from ibs.catalog.catalog import Catalog
 from ibs.catalog.notifications import NotificationTable, TargetRecord
+from ibs.core import limits_notify
 from ibs.errors import ConflictError, NotFoundError
 from ibs.wire.notification import GroupSpec, RuleSpec, TargetSpec
 
@@ -74,3 +77,40 @@ async def test_what_waits_for_a_removed_target_is_dropped(catalog: Catalog) -> N
     await table.keep(ROW, EVENT, lambda *_: ["a"])
     await table.remove_target("a")
     assert [row.state for row in await table.history("a")] == ["dropped"]
+
+
+async def test_a_message_of_many_events_is_kept_once_and_replaced_by_the_next_attempt(catalog: Catalog) -> None:
+    table = await furnished(catalog)
+    for _ in range(5):
+        await table.keep(ROW, EVENT, lambda *_: ["a"])
+    ids = [one.id for one in await table.due("a")]
+    await table.failed("a", ids[:3], error="503", payload="first", command="c", retry_ns=0, disable=False)
+    assert [one.payload for one in await table.due("a")] == ["first"] * 3 + [""] * 2
+    await table.sent("a", ids, "second", "c")
+    rows = await table.history("a")
+    assert {(row.payload, row.command, row.chars) for row in rows} == {("second", "c", 6)}
+    assert await kept(catalog) == ["second"]
+
+
+async def test_payloads_have_a_cap_each_and_for_a_target(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits_notify, "MESSAGES_KEPT_MAX", 3)
+    table = await furnished(catalog)
+    for number in range(5):
+        await table.keep(ROW, EVENT, lambda *_: ["a", "b"])
+        for name in ("a", "b"):
+            (one,) = await table.due(name)
+            await table.sent(name, [one.id], f"{number}", "c")
+    assert [row.payload for row in await table.history("a")] == ["4", "3", "2", "", ""]
+    row = (await table.history("b"))[0]
+    await table.describe("b", row.id, "x" * (limits_notify.PAYLOAD_CHARS_MAX + 9), "c")
+    row = (await table.history("b"))[0]
+    assert (len(row.payload), row.chars) == (limits_notify.PAYLOAD_CHARS_MAX, limits_notify.PAYLOAD_CHARS_MAX + 9)
+    await table.remove_target("b")
+    assert await kept(catalog) == ["2", "3", "4"]
+
+
+async def kept(catalog: Catalog) -> list[str]:
+    def work(connection: sqlite3.Connection) -> list[str]:
+        return [row[0] for row in connection.execute("SELECT payload FROM notification_messages ORDER BY id")]
+
+    return await catalog.database.read(work)

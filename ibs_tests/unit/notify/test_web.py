@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -33,8 +34,8 @@ async def test_the_signature_fits_the_body_and_the_command_holds_no_secret() -> 
     assert headers[web.SIGNATURE] == "sha256=" + hmac.new(b"hush", body, hashlib.sha256).hexdigest()
     assert headers["X-Key"] == "token-1"
     assert body.decode() == sent.payload
-    assert "hush" not in sent.command
-    assert "token-1" not in sent.command
+    assert "hush" not in sent.line
+    assert "token-1" not in sent.line
 
 
 async def test_metric_speaks_line_protocol_with_a_token() -> None:
@@ -101,14 +102,35 @@ async def test_what_may_get_better_is_told_from_what_will_not(status: int, perma
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 @pytest.mark.parametrize("template", ["", '{"say": "$text", "cost": "$$5"}'])
 async def test_the_line_of_the_history_sends_the_same_again(template: str, tmp_path: Path) -> None:
-    """As somebody types it in a shell; with the key, the signature is the one that was sent, too."""
-    key = 'it\'s a "key"'
+    """As somebody types it in a shell, who knows the extra headers but not the key: the signature is in the line."""
+    secrets = TargetSecrets(secret='it\'s a "key"', headers={"X-Key": "token-1", "content-type": "text/odd"})
     with http_receiver() as posts:
-        spec = TargetSpec(kind="webhook", url=posts.url, template=template)
-        sent = await post(spec, TargetSecrets(secret=key), [event(EVIL)])
-        subprocess.run(sent.command, shell=True, check=True, cwd=tmp_path, capture_output=True)
+        spec = TargetSpec(kind="webhook", url=posts.url + "?a=1&b='$HOME'", template=template)
+        sent = await post(spec, secrets, [event(EVIL)])
+        assert "token-1" not in sent.line
+        assert 'a "key"' not in sent.line
+        variables = os.environ | {web.variable("X-Key"): "token-1"}
+        subprocess.run(sent.line, shell=True, check=True, cwd=tmp_path, capture_output=True, env=variables)
     (first, body), (again, repeated) = posts.arrived
     assert repeated == body
-    assert again["Content-Type"] == first["Content-Type"]
-    made = "sha256=" + hmac.new(key.encode(), repeated, hashlib.sha256).hexdigest()
-    assert made == first[web.SIGNATURE]
+    for name in ("Content-Type", "X-Key", web.SIGNATURE):
+        assert again[name] == first[name]
+    assert again["Content-Type"] == "application/json"
+    made = "sha256=" + hmac.new(secrets.secret.encode(), repeated, hashlib.sha256).hexdigest()
+    assert again[web.SIGNATURE] == made
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+@pytest.mark.parametrize("kind", ["metric", "pushgateway"])
+async def test_a_token_is_a_variable_of_the_line(kind: str, tmp_path: Path) -> None:
+    with http_receiver() as posts:
+        sent = await post(TargetSpec(kind=kind, url=posts.url), TargetSecrets(secret="token-2"), [event()])
+        assert "token-2" not in sent.line
+        variables = os.environ | {web.TOKEN_FROM: "token-2"}
+        subprocess.run(sent.line, shell=True, check=True, cwd=tmp_path, capture_output=True, env=variables)
+    (first, body), (again, repeated) = posts.arrived
+    assert (again["Authorization"], repeated) == (first["Authorization"], body)
+
+
+def test_mail_has_no_line() -> None:
+    assert not Sent("From: a").line
