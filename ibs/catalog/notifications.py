@@ -115,19 +115,17 @@ class NotificationTable:
                 return record
         raise _unknown("target", name)
 
-    async def put_target(self, record: TargetRecord, *, new: bool) -> None:
-        """Raises ConflictError when a new one's name is taken or there are too many, NotFoundError."""
+    async def add_target(self, record: TargetRecord) -> None:
+        """Raises ConflictError when its name is taken or there are too many."""
 
         def work(connection: sqlite3.Connection) -> None:
             names = {str(row[0]) for row in connection.execute("SELECT name FROM notification_targets")}
-            if new and record.name in names:
+            if record.name in names:
                 raise ConflictError(f"there is a target {record.name} already", hint="change it with `target update`")
-            if new and len(names) >= limits_notify.TARGETS_MAX:
+            if len(names) >= limits_notify.TARGETS_MAX:
                 raise ConflictError(f"there are {limits_notify.TARGETS_MAX} targets already", hint="remove unused ones")
-            if not new and record.name not in names:
-                raise _unknown("target", record.name)
             connection.execute(
-                f"INSERT OR REPLACE INTO notification_targets ({_TARGET}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+                f"INSERT INTO notification_targets ({_TARGET}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
                 (
                     record.name,
                     msgspec.json.encode(record.spec).decode(),
@@ -141,6 +139,11 @@ class NotificationTable:
             )
 
         await self._database.write(work)
+
+    async def change_target(self, name: str, spec: TargetSpec, sealed: bytes) -> None:
+        """New settings and secrets; what waits may be tried at once. Raises NotFoundError."""
+        change = "UPDATE notification_targets SET spec = ?, sealed = ?, failures = 0, retry_ns = 0"
+        await self._change(name, change, (msgspec.json.encode(spec).decode(), sealed))
 
     async def steer(self, name: str, *, enabled: bool, why: str = "") -> None:
         """Enable (what waited is due at once) or disable. Raises NotFoundError."""
@@ -203,12 +206,12 @@ class NotificationTable:
 
         return await self._database.read(work)
 
-    async def sent(self, target: str, ids: Sequence[int], payload: str, command: str) -> None:
-        """They arrived; the target is well again. Old history gives way."""
+    async def sent(self, target: str, ids: Sequence[int], payload: str, command: str, error: str = "") -> None:
+        """They arrived, but for what `error` tells; the target is well again. Old history gives way."""
 
         def work(connection: sqlite3.Connection) -> None:
-            query = "UPDATE notification_outbox SET state = 'sent', attempts = attempts + 1, error = '' WHERE id = ?"
-            connection.executemany(query, [(number,) for number in ids])
+            query = "UPDATE notification_outbox SET state = 'sent', attempts = attempts + 1, error = ? WHERE id = ?"
+            connection.executemany(query, [(error, number) for number in ids])
             _describe(connection, target, ids, payload, command)
             connection.execute("UPDATE notification_targets SET failures = 0, retry_ns = 0 WHERE name = ?", (target,))
             connection.execute(

@@ -26,6 +26,8 @@ class Sent:
 
     payload: str
     command: str = ""
+    refused: str = ""
+    """Recipients that the mail server will never take, and its words; the others got the message."""
 
     @property
     def line(self) -> str:

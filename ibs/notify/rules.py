@@ -1,7 +1,8 @@
 """Which targets an event is for. Pure; used by `services`.
 
-The event's own `notification_group` counts first. Without any rule, warnings and worse go to every target. Rules with
-time windows ask when the event happened, not when it is sent.
+The event's own `notification_group` counts first, but what is only information goes by rules alone: nobody gets it who
+did not ask for it. Without any rule, warnings and worse go to every target. Rules with time windows ask when the event
+happened, not when it is sent.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from ibs.errors import UsageError
 from ibs.wire.notification import GroupSpec, RuleSpec
 
 TARGET_DISABLED = "notify.target-disabled"
+RECIPIENTS_REFUSED = "notify.recipients-refused"
 
 
 def choose(
@@ -25,7 +27,8 @@ def choose(
     """Names out of `targets`, each once. What a target's own end says goes to the others."""
     fields = event["fields"]
     members = {group.name: group.targets for group in groups}
-    own = members.get(str(fields.get("notification_group", "")))
+    told_of = Severity(event["severity"]).rank > Severity.INFO.rank
+    own = members.get(str(fields.get("notification_group", ""))) if told_of else None
     if own is not None:
         wanted = set(own)
     elif rules:
@@ -34,7 +37,7 @@ def choose(
         wanted |= {name for rule in hit for group in rule.groups for name in members.get(group, ())}
     else:
         wanted = set(targets) if Severity(event["severity"]).rank >= Severity.WARNING.rank else set()
-    if event["kind"] == TARGET_DISABLED:
+    if event["kind"] in (TARGET_DISABLED, RECIPIENTS_REFUSED):
         wanted.discard(str(fields.get("target", "")))
     return [name for name in targets if name in wanted]
 
@@ -50,6 +53,8 @@ def matches(rule: RuleSpec, event: Mapping[str, Any]) -> bool:
         and (not rule.kind or fnmatchcase(event["kind"], rule.kind))
         and (not rule.datastore or fields.get("datastore") == rule.datastore)
         and (not rule.namespace or fields.get("namespace") == rule.namespace)
+        and (not rule.job or fields.get("job") == rule.job)
+        and (not rule.host or fields.get("host") == rule.host)
         and _at_this_time(rule, str(event["time"]))
     )
 

@@ -11,7 +11,7 @@ import contextlib
 import smtplib
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from email.message import EmailMessage
 from email.utils import make_msgid
 
@@ -35,7 +35,8 @@ class Mailer:
     def send(self, secrets: TargetSecrets, events: Sequence[EventJson], server: str) -> Sent:
         """Hand the message to the mail server for all recipients.
 
-        Raises FailedError: not sent, or not to everybody; with `permanent` when the server said it never will be.
+        Raises FailedError: not sent, or some recipients may be taken later (the others get it again then); with
+        `permanent` when the server said it never will be.
         """
         spec, message = self._spec, compose(self._spec, events, server)
         try:
@@ -51,9 +52,10 @@ class Mailer:
         except (smtplib.SMTPException, OSError, ValueError) as error:
             told = f"mail by {self._place} failed: {_why(error)}"
             raise FailedError(told, permanent=_is_permanent(error)) from error
-        if refused:
-            raise FailedError(f"{self._place} refused some recipients: {', '.join(sorted(refused))}", permanent=True)
-        return Sent(message.as_string())
+        told = _refusals(refused)
+        if not all(500 <= code < 600 for code, _ in refused.values()):
+            raise FailedError(f"{self._place} does not take the message for all yet: {told}", permanent=False)
+        return Sent(message.as_string(), refused=told)
 
     def abort(self) -> None:
         """End the conversation, whatever it is waiting for; from any thread, at any time."""
@@ -136,13 +138,16 @@ def _is_permanent(error: Exception) -> bool:
 
 def _why(error: Exception) -> str:
     if isinstance(error, smtplib.SMTPRecipientsRefused):
-        parts = [f"{who}: {code} {_text(said)}" for who, (code, said) in error.recipients.items()]
-        return "; ".join(parts)[:500]
+        return _refusals(error.recipients)
     if isinstance(error, smtplib.SMTPAuthenticationError):  # its text may repeat what was sent
         return f"{error.smtp_code} the server did not accept user and password"
     if isinstance(error, smtplib.SMTPResponseException):
         return f"{error.smtp_code} {_text(error.smtp_error)}"[:500]
     return str(error)[:500] or type(error).__name__
+
+
+def _refusals(recipients: Mapping[str, tuple[int, bytes | str]]) -> str:
+    return "; ".join(f"{who}: {code} {_text(said)}" for who, (code, said) in sorted(recipients.items()))[:500]
 
 
 def _text(said: bytes | str) -> str:

@@ -26,7 +26,7 @@ from ibs.errors import FailedError, IbsError, UsageError
 from ibs.log import get_logger
 from ibs.notify import smtp, web
 from ibs.notify.message import EventJson, Sent
-from ibs.notify.rules import TARGET_DISABLED, choose, least_severity
+from ibs.notify.rules import RECIPIENTS_REFUSED, TARGET_DISABLED, choose, least_severity
 from ibs.notify.smtp import Mailer
 from ibs.ports.clock import Clock
 from ibs.ports.pool import Pool
@@ -128,6 +128,7 @@ class Deliveries:
         self._busy: set[str] = set()
         self._sent: Counter[str] = Counter()
         self._failed: Counter[str] = Counter()
+        self._refused: dict[str, str] = {}
         self._figures: Sequence[TargetFigures] = ()
 
     async def add(
@@ -231,9 +232,24 @@ class Deliveries:
         except FailedError as error:
             await self._note_failure(target, ids, events, error)
             return
-        await self._table.sent(target.name, ids, sent.payload, sent.command)
+        await self._table.sent(target.name, ids, sent.payload, sent.command, _refusal(sent))
         self._sent[target.name] += len(ids)
+        self._tell_refused(target.name, sent.refused)
         _log.info("delivered", target=target.name, events=len(ids))
+
+    def _tell_refused(self, name: str, refused: str) -> None:
+        """Once for as long as it stays the same: two targets could otherwise tell each other for ever."""
+        known = self._refused.pop(name, "")
+        if not refused:
+            return
+        self._refused[name] = refused
+        _log.warning("some recipients were refused", target=name, refused=refused)
+        if refused != known:
+            text = f"notification target {name}: not every recipient is taken by the mail server: {refused}"
+            fields: dict[str, JsonScalar] = {"target": name}
+            self._publish(
+                Event(self._clock.now(), EventSource.SYSTEM, Severity.WARNING, RECIPIENTS_REFUSED, text[:1000], fields)
+            )
 
     async def _send(self, target: TargetRecord, events: Sequence[EventJson]) -> Sent:
         """Raises FailedError for whatever went wrong."""
@@ -290,7 +306,8 @@ class Deliveries:
         text = f"a test of the notification target {target.name}"
         event = Event(now, EventSource.SYSTEM, Severity.INFO, "notify.test", text, {"target": target.name}).to_json()
         try:
-            sent, error = await self._send(target, [event]), ""
+            sent = await self._send(target, [event])
+            error = _refusal(sent)
         except FailedError as failed:
             sent, error = self._compose(target, [event]), failed.message
             _log.error("a test failed", target=target.name, error=error)
@@ -303,6 +320,10 @@ class Deliveries:
 def _ready(target: TargetRecord, waiting: Backlog) -> int:
     """When what waits may go: at once, or with others of its digest; nothing waits once an error is among it."""
     return 0 if waiting.urgent else waiting.oldest_ns + target.spec.digest_seconds * 1_000_000_000
+
+
+def _refusal(sent: Sent) -> str:
+    return f"refused, but taken for the others: {sent.refused}" if sent.refused else ""
 
 
 def _attempts_max(target: TargetRecord, error: FailedError) -> int:

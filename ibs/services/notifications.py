@@ -59,14 +59,18 @@ class Notifications:
         check_name(request.name, "target")
         check_target(request.spec)
         sealed = self._seal(request.secrets or TargetSecrets())
-        await self._table.put_target(TargetRecord(name=request.name, spec=request.spec, sealed=sealed), new=True)
+        await self._table.add_target(TargetRecord(name=request.name, spec=request.spec, sealed=sealed))
         self._deliveries.wake()
         return await self.target(request.name)
 
     async def update(self, request: TargetSet) -> TargetView:
-        """Replace its settings; secrets too, when given. Raises UsageError, NotFoundError."""
+        """Replace its settings, secrets too when given, and try what waits. Raises UsageError, NotFoundError."""
         old = await self._table.target(request.name)
         check_target(request.spec)
+        if request.spec.kind != old.spec.kind:
+            raise UsageError(
+                f"target {old.name} is of kind {old.spec.kind}, which cannot change", hint="make a new one"
+            )
         sealed = old.sealed
         if request.secrets is not None:
             had, new = self._secrets(old), request.secrets
@@ -74,7 +78,7 @@ class Notifications:
             sealed = self._seal(
                 TargetSecrets(secret=secret, headers=had.headers if request.keep_headers else new.headers)
             )
-        await self._table.put_target(replace(old, spec=request.spec, sealed=sealed), new=False)
+        await self._table.change_target(request.name, request.spec, sealed)
         self._deliveries.wake()
         return await self.target(request.name)
 

@@ -112,6 +112,8 @@ class RuleSpec(Wire, frozen=True, kw_only=True):
     kind: str = ""
     datastore: str = ""
     namespace: str = ""
+    job: str = ""
+    host: str = ""
     targets: list[str] = []
     groups: list[str] = []
     windows: list[str] = []

@@ -158,10 +158,13 @@ def test_everything_of_a_target_and_a_rule_can_be_set_and_changed(server: Server
     found = target(server, "box")
     assert {name: found["spec"][name] for name in changed} == changed
     assert found["has_secret"]
-    back = ("--digest", "0", "--fingerprint", "", "--username", "", "--ca-file", str(empty))
+    back = ("--digest", "0", "--fingerprint", "", "--username", "", "--ca-file", str(empty), "--comment", "old box")
     server.admin("notification", "target", "update", "box", *back)
     found = target(server, "box")
     assert (found["spec"]["digest_seconds"], found["spec"]["fingerprint"], found["has_secret"]) == (0, "", True)
+    assert "old box" in server.admin("notification", "target", "show", "box").out
+    server.admin("notification", "target", "update", "box", "--secret-file", str(empty))
+    assert not target(server, "box")["has_secret"]
     refused = server.admin("notification", "target", "update", "box", check=None)
     assert (refused.status, "nothing to change" in refused.err) == (2, True)
 

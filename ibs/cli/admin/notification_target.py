@@ -254,7 +254,14 @@ def show(
     row = run(work, output)
     facts = [(column.head.lower(), str(column.cell(row))) for column in _TARGETS]
     print_facts(
-        row, [*facts, ("secret", "set" if row.has_secret else "none"), ("headers", ", ".join(row.headers))], output
+        row,
+        [
+            *facts,
+            ("secret", "set" if row.has_secret else "none"),
+            ("headers", ", ".join(row.headers)),
+            ("comment", row.spec.comment),
+        ],
+        output,
     )
 
 
@@ -282,11 +289,12 @@ def update(
     logs: Annotated[str | None, typer.Option(help="As of create metric; empty: none.")] = None,
     attempts: Annotated[int | None, typer.Option(help="Disabled after so many failures in a row.")] = None,
     retry_seconds: Annotated[float | None, typer.Option(help="Before the second attempt; doubled each time.")] = None,
+    comment: Annotated[str | None, typer.Option(help="Free text.")] = None,
     server: ServerOption = None,
     state_dir: StateDirOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Change what is named of a target; the rest stays, secret and headers too."""
+    """Change what is named of a target; the rest stays, secret and headers too. An empty file removes them."""
     given = {
         "url": url,
         "template": None if template_file is None else _read(template_file),
@@ -303,13 +311,15 @@ def update(
         "digest_seconds": None if digest is None else _duration(digest),
         "attempts_max": attempts,
         "retry_seconds": retry_seconds,
+        "comment": comment,
     }
     changes = {field: value for field, value in given.items() if value is not None}
 
     async def work() -> TargetView:
         secret = _secret(secret_file)
-        secrets = TargetSecrets(secret=secret, headers=_headers(header_file)) if secret or header_file else None
-        if not changes and secrets is None:
+        keep_secret = secret_file is None and not secret
+        secrets = TargetSecrets(secret=secret, headers=_headers(header_file))
+        if not changes and keep_secret and header_file is None:
             raise UsageError("nothing to change was given", hint="see: notification target update --help")
         async with administrator(server, state_dir) as api:
             old = await api.get(f"/notifications/targets/{name}", TargetView)
@@ -317,7 +327,7 @@ def update(
                 name=name,
                 spec=msgspec.structs.replace(old.spec, **changes),
                 secrets=secrets,
-                keep_secret=not secret,
+                keep_secret=keep_secret,
                 keep_headers=header_file is None,
             )
             return await api.post(f"/notifications/targets/{name}", TargetView, body)
@@ -416,7 +426,8 @@ def _duration(text: str) -> int:
 
 
 def _secret(path: Path | None) -> str:
-    return _read(path).strip() or os.environ.get("IBS_TARGET_SECRET", "")
+    """Of the file if there is one, even when that is empty; else of the environment."""
+    return os.environ.get("IBS_TARGET_SECRET", "") if path is None else _read(path).strip()
 
 
 def _headers(path: Path | None) -> dict[str, str]:

@@ -19,7 +19,7 @@ ROW = (1, "error", "system", "test.kind", "one", "{}")
 async def furnished(catalog: Catalog) -> NotificationTable:
     table = catalog.notifications
     for name in ("a", "b"):
-        await table.put_target(TargetRecord(name=name, spec=TargetSpec(kind="webhook"), sealed=b"x"), new=True)
+        await table.add_target(TargetRecord(name=name, spec=TargetSpec(kind="webhook"), sealed=b"x"))
     return table
 
 
@@ -59,7 +59,7 @@ async def test_failures_count_until_the_target_is_enabled_again(catalog: Catalog
 async def test_names_are_checked_where_they_are_used(catalog: Catalog) -> None:
     table = await furnished(catalog)
     with pytest.raises(ConflictError):
-        await table.put_target(TargetRecord(name="a", spec=TargetSpec(kind="webhook"), sealed=b""), new=True)
+        await table.add_target(TargetRecord(name="a", spec=TargetSpec(kind="webhook"), sealed=b""))
     with pytest.raises(NotFoundError):
         await table.put_word(GroupSpec(name="g", targets=["zzz"]))
     with pytest.raises(NotFoundError):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
-from ibs.notify.rules import TARGET_DISABLED, choose, least_severity
+from ibs.notify.rules import RECIPIENTS_REFUSED, TARGET_DISABLED, choose, least_severity
 from ibs.wire.notification import GroupSpec, RuleSpec
 
 
@@ -35,12 +36,21 @@ def test_every_word_of_a_rule_counts() -> None:
 
 def test_the_events_own_group_counts_before_rules() -> None:
     rule = RuleSpec(name="r", severity="info", targets=["a"])
-    assert choose(event("info", notification_group="oncall"), [rule], GROUPS, TARGETS) == ["b"]
+    assert choose(event("notice", notification_group="oncall"), [rule], GROUPS, TARGETS) == ["b"]
+    assert choose(event("info", notification_group="oncall"), [rule], GROUPS, TARGETS) == ["a"]
     assert choose(event(notification_group="unknown"), [rule], GROUPS, TARGETS) == ["a"]
 
 
-def test_a_disabled_target_is_told_to_the_others() -> None:
-    assert choose(event(kind=TARGET_DISABLED, target="b"), [], GROUPS, TARGETS) == ["a", "c"]
+@pytest.mark.parametrize("kind", [TARGET_DISABLED, RECIPIENTS_REFUSED])
+def test_trouble_of_a_target_is_told_to_the_others(kind: str) -> None:
+    assert choose(event(kind=kind, target="b"), [], GROUPS, TARGETS) == ["a", "c"]
+
+
+@pytest.mark.parametrize("word", ["namespace", "job", "host"])
+def test_a_rule_for_one_place_job_or_host(word: str) -> None:
+    rule = msgspec.structs.replace(RuleSpec(name="r", targets=["a"]), **{word: "this"})
+    assert choose(event(**{word: "this"}), [rule], GROUPS, TARGETS) == ["a"]
+    assert choose(event(**{word: "that"}), [rule], GROUPS, TARGETS) == choose(event(), [rule], GROUPS, TARGETS) == []
 
 
 @pytest.mark.parametrize(

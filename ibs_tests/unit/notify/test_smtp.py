@@ -160,15 +160,25 @@ def test_what_may_get_better_is_told_from_what_will_not(answer: str, permanent: 
     assert failed.value.details == {"permanent": permanent}
 
 
-def test_one_recipient_of_two_that_is_refused_is_told() -> None:
-    class Choosy(Mails):
-        async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: Any) -> str:
-            self.refuse = "550 nobody" if address.startswith("gone") else None
-            return await super().handle_RCPT(server, session, envelope, address, options)
+class Choosy(Mails):
+    """Does not take mail for those whose addresses begin with `gone`, and not yet for `full`."""
 
-    with mail_server(Choosy()) as mails, pytest.raises(FailedError, match=r"gone@example\.com"):
-        send(spec(mails, recipients=["ops@example.com", "gone@example.com"]))
+    async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: Any) -> str:
+        self.refuse = {"gone": "550 nobody", "full": "452 mailbox full"}.get(address.partition("@")[0])
+        return await super().handle_RCPT(server, session, envelope, address, options)
+
+
+def test_one_recipient_of_two_that_is_refused_is_told_and_does_not_keep_mail_from_the_other() -> None:
+    with mail_server(Choosy()) as mails:
+        sent = send(spec(mails, recipients=["ops@example.com", "gone@example.com"]))
     assert [recipients for recipients, _ in mails.arrived] == [["ops@example.com"]]
+    assert sent.refused == "gone@example.com: 550 nobody"
+
+
+def test_a_recipient_that_may_be_taken_later_is_tried_again() -> None:
+    with mail_server(Choosy()) as mails, pytest.raises(FailedError, match="452 mailbox full") as failed:
+        send(spec(mails, recipients=["ops@example.com", "gone@example.com", "full@example.com"]))
+    assert failed.value.details == {"permanent": False}
 
 
 def test_a_server_that_dies_in_the_message_has_not_taken_it() -> None:

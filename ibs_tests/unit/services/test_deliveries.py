@@ -28,13 +28,14 @@ class Receivers:
 
     def __init__(self) -> None:
         self.ill: set[str] = set()
+        self.refused: dict[str, str] = {}
         self.hang = False
         self.permanent = False
         self.got: list[tuple[str, list[str]]] = []
         self.tried: list[float] = []
 
     def compose(self, target: TargetRecord, events: Sequence[EventJson]) -> Sent:
-        return Sent("payload", "curl")
+        return Sent("payload", "curl", refused=self.refused.get(target.name, ""))
 
     async def send(self, target: TargetRecord, events: Sequence[EventJson]) -> Sent:
         if self.hang:
@@ -52,7 +53,7 @@ class Receivers:
 async def furnish(house: House, receivers: Receivers, **words: int) -> Deliveries:
     for name in ("a", "b"):
         spec = TargetSpec(kind="webhook", retry_seconds=10.0, **({"attempts_max": 3} | words))  # type: ignore[arg-type]
-        await house.catalog.notifications.put_target(TargetRecord(name=name, spec=spec, sealed=b""), new=True)
+        await house.catalog.notifications.add_target(TargetRecord(name=name, spec=spec, sealed=b""))
     deliveries = Deliveries(
         house.catalog.notifications, receivers, clock=house.clock, publish=house.publish, entropy=lambda _: b"\x80"
     )
@@ -205,6 +206,40 @@ async def test_a_receiver_that_drips_is_left_after_a_while(
         with trio.fail_after(20), pytest.raises(FailedError, match="did not come to an end"):
             await Carrier(vault, pool, "node").send(TargetRecord(name="a", spec=spec, sealed=sealed), [event])
     assert pool.statistics()["talk"].busy == 0
+
+
+async def test_refused_recipients_are_told_to_the_others_once_and_hold_nobody_up(
+    house: House, autojump_clock: MockClock
+) -> None:
+    """Both targets have such a recipient: what is told about one must not make the other tell for ever."""
+    receivers = Receivers()
+    receivers.refused = {"a": "gone@x: 550", "b": "away@x: 550"}
+    deliveries = await furnish(house, receivers)
+    async with house.running():
+        for number in range(3):
+            tell(house, str(number))
+            await trio.sleep(5)
+        receivers.refused["a"] = "gone@x: 550; left@x: 550"
+        tell(house, "last")
+        await trio.sleep(5)
+        tested = await deliveries.test(await house.catalog.notifications.target("a"))
+    told = [text for text in receivers.texts("b") if "taken" in text]
+    assert told == [
+        "notification target a: not every recipient is taken by the mail server: gone@x: 550",
+        "notification target a: not every recipient is taken by the mail server: gone@x: 550; left@x: 550",
+    ]
+    assert [text for text in receivers.texts("a") if "taken" not in text] == [
+        "0",
+        "1",
+        "2",
+        "last",
+        "a test of the notification target a",
+    ]
+    assert sum("taken" in text for text in receivers.texts("a")) == 1
+    rows = await house.catalog.notifications.history("a")
+    assert {(row.state, bool(row.error)) for row in rows[1:]} == {("sent", True)}
+    assert (await house.catalog.notifications.target("a")).enabled
+    assert "left@x" in tested[1]
 
 
 @pytest.mark.parametrize("words", [{"ca": "nonsense"}, {"fingerprint": "ab:cd"}])

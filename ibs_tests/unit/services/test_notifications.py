@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from ibs.errors import NotFoundError, UsageError
@@ -93,6 +94,22 @@ async def test_a_test_is_sent_at_once_and_its_result_kept(house: House) -> None:
     assert (await notifications.target("chat")).test == result
     assert [row.state for row in await notifications.history("chat", 10)] == ["sent", "failed"]
     assert "curl" in (await notifications.history_entry(result.history)).command
+
+
+async def test_a_corrected_target_is_tried_at_once_and_stays_what_it_is(house: House) -> None:
+    notifications, table = desk(house), house.catalog.notifications
+    spec = TargetSpec(kind="webhook", url="https://h/x")
+    await notifications.create(TargetSet(name="chat", spec=spec))
+    await table.failed("chat", [], error="404", payload="", command="", retry_ns=2**62, disable=False)
+    changed = msgspec.structs.replace(spec, url="https://h/y")
+    await notifications.update(TargetSet(name="chat", spec=changed))
+    record = await table.target("chat")
+    assert (record.spec, record.failures, record.retry_ns) == (changed, 0, 0)
+    metric = TargetSet(name="chat", spec=TargetSpec(kind="metric", url="https://h/y"))
+    with pytest.raises(UsageError, match="of kind webhook, which cannot change"):
+        await notifications.update(metric)
+    with pytest.raises(NotFoundError):
+        await notifications.update(TargetSet(name="gone", spec=spec))
 
 
 async def test_secret_and_headers_change_one_without_the_other(house: House) -> None:

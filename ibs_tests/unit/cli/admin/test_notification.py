@@ -44,7 +44,20 @@ def test_rules(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert "every target" in invoke(root, "notification", "rule", "list").output
     api.answers["POST", "/notifications/rules"] = RuleSpec(name="disks")
     words = ("--source", "datastore", "--source", "verify", "--severity", "error", "--kind", "datastore.*")
-    place = ("--datastore", "main", "--ns", "prod", "--window", "22:00-06:00", "--time-zone", "Europe/Vienna")
+    place = (
+        "--datastore",
+        "main",
+        "--ns",
+        "prod",
+        "--job",
+        "nightly",
+        "--host",
+        "web1",
+        "--window",
+        "22:00-06:00",
+        "--time-zone",
+        "Europe/Vienna",
+    )
     done = invoke(root, "notification", "rule", "set", "disks", "--target", "ops", "--group", "oncall", *words, *place)
     assert "rule disks is set" in done.output
     rule = api.asked[-1][2]
@@ -55,6 +68,8 @@ def test_rules(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         kind="datastore.*",
         datastore="main",
         namespace="prod",
+        job="nightly",
+        host="web1",
         targets=["ops"],
         groups=["oncall"],
         windows=["22:00-06:00"],
@@ -64,7 +79,7 @@ def test_rules(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (shown,) = [json.loads(invoke(root, "notification", "rule", "list", "--output", "json").output)]
     assert [one["name"] for one in shown] == ["disks", "rest"]
     table = invoke(root, "notification", "rule", "list").output
-    for word in ("22:00-06:00 Europe/Vienna", "group oncall", "always"):
+    for word in ("22:00-06:00 Europe/Vienna", "group oncall", "always", "nightly", "web1"):
         assert word in table
     api.answers["DELETE", "/notifications/rules/disks"] = None
     assert "rule disks is removed" in invoke(root, "notification", "rule", "remove", "disks").output
