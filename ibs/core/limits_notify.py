@@ -35,3 +35,8 @@ PAYLOAD_CHARS_MAX = 64 * 1024
 MESSAGES_KEPT_MAX = 200
 """Messages of one target whose payload the history has."""
 RECIPIENTS_MAX = 50
+SPACE_LOW_PERCENT = 90
+"""Of a datastore's space or inodes in use: from here on somebody is told; the shipped alert rules say the same."""
+SPACE_OUT_PERCENT = 97
+SPACE_MARGIN_PERCENT = 2
+"""So far below a mark all is well again."""

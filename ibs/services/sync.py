@@ -1,7 +1,8 @@
 """The sync actor: keeps what the server believes about its datastores in step with the disks below them.
 
 It probes every datastore (one that went away goes offline, one that came back is opened), and compares the snapshots on
-disk with those it knew: any that vanished or appeared without the server's doing are told as events.
+disk with those it knew: any that vanished or appeared without the server's doing are told as events, and so is space
+that becomes scarce.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from ibs.ports.catalog import DatastoreRecords
 from ibs.ports.clock import Clock
 from ibs.runtime.actor import Actor, Seat
 from ibs.runtime.mailbox import Message
+from ibs.services.fullness import KINDS, Fullness, look
 
 _log = get_logger("sync")
 
@@ -113,6 +115,7 @@ class Sync(Actor):
         self._clock = clock
         self._publish = publish
         self._busy: set[tuple[str, str]] = set()
+        self._fullness: dict[str, Fullness] = {}
         self._background: trio.Nursery | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -153,6 +156,29 @@ class Sync(Actor):
         result = await self._datastores.probe(name)
         level = _log.debug if result.status == "online" else _log.warning
         level("datastore probed", datastore=name, status=result.status, reason=result.reason)
+        for datastore in self._datastores.opened():
+            if datastore.name == name:
+                await self._look_at_space(datastore)
+
+    async def _look_at_space(self, datastore: Datastore) -> None:
+        """Told once a step, and when all is well again; a new actor tells it again."""
+        space = await datastore.context.pool.disk(datastore.store.space)
+        before = self._fullness.get(datastore.uuid, Fullness.FINE)
+        now, words = look(space, before)
+        self._fullness[datastore.uuid] = now
+        if now > before or (now is Fullness.FINE and before is not Fullness.FINE):
+            kind, severity = KINDS[now]
+            text = f"datastore {datastore.name}: {words}" + (
+                "; backups are about to be refused" if now is Fullness.OUT else ""
+            )
+            fields: dict[str, JsonScalar] = {
+                "datastore": datastore.name,
+                "bytes_free": space.bytes_free,
+                "inodes_free": space.inodes_free,
+            }
+            tell = _log.info if now is Fullness.FINE else _log.warning
+            tell(text, kind=kind, **fields)
+            self._publish(Event(self._clock.now(), EventSource.DATASTORE, severity, kind, text, fields))
 
     async def _reconcile(self, name: str) -> None:
         datastore = await self._datastores.get(name)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
 import trio
 import trio.testing
 from trio.testing import MockClock
 
 from ibs.errors import DatastoreOffline
+from ibs.ports.chunkstore import Space
 from ibs.runtime.mailbox import Handle
 from ibs.services.sync import KnownSnapshots, Probe, Reconcile, Sync
 from ibs.wire.datastore import ProbeResult
@@ -49,6 +51,28 @@ async def test_a_lost_datastore_goes_offline_and_comes_back(house: House, autoju
         await tell(handle, Probe())
         assert (await house.datastores.view("s1")).status == "online"
     assert house.kinds().count("datastore.offline") == 1
+
+
+async def test_space_that_becomes_scarce_is_told_once_a_step_and_when_all_is_well(
+    house: House, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await house.make_store()
+    handle = furnish(house, KnownSnapshots())
+    free = 100
+    monkeypatch.setattr(type(store.store), "space", lambda _: Space(100, free, 0, 0))
+    async with house.running():
+        for free in (100, 9, 8, 2, 1, 9, 50, 60):  # noqa: B007 - what the file system says next
+            await tell(handle, Probe())
+    told = [event for event in house.events if event.kind.startswith("datastore.space")]
+    assert [(event.kind, str(event.severity)) for event in told] == [
+        ("datastore.space-low", "warning"),
+        ("datastore.space-out", "error"),
+        ("datastore.space-well", "notice"),
+    ]
+    assert told[1].text == (
+        "datastore s1: 98 % of its file system are used, 2 B are free; backups are about to be refused"
+    )
+    assert (told[0].fields["datastore"], told[0].fields["bytes_free"]) == ("s1", 9)
 
 
 async def test_our_own_commits_are_nothing_strange(house: House, autojump_clock: MockClock) -> None:
@@ -109,6 +133,9 @@ async def test_a_disk_that_hangs_holds_up_nobody_else(house: House, autojump_clo
             if name == "fails":
                 raise DatastoreOffline(name, "gone")
             return ProbeResult(name=name, status="online", checks=[])
+
+        def opened(self) -> list[object]:
+            return []
 
     class Records:
         async def list(self) -> list[object]:
