@@ -33,6 +33,19 @@ def load_key(path: Path, ask: Ask = nobody) -> LoadedKey:
     return keyfile.open_key(keyfile.read(path), lambda: passphrase(f"Passphrase of {path}", ask))
 
 
+def wrapped_key(key: LoadedKey | None) -> bytes:
+    """What each snapshot made with the key carries for the owner of its master key; b"" without one.
+
+    Raises FormatError.
+    """
+    if key is None or key.master is None:
+        return b""
+    from ibs.core import masterkey  # noqa: PLC0415 - as above
+    from ibs.security.masterkey import wrap  # noqa: PLC0415 - as above
+
+    return masterkey.encode(wrap(key.master, key))
+
+
 def passphrase(prompt: str, ask: Ask = nobody) -> str:
     """The one of a keyfile that has one. Raises UsageError when there is none to be had."""
     given = stated_passphrase() or ask(prompt)

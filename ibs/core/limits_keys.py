@@ -17,6 +17,12 @@ KEY_SNAPSHOTS_SAID: Final = 5
 KEY_SNAPSHOTS_LISTED: Final = 1000
 """Snapshots named when a key is shown or retired; all of them are counted."""
 
+MASTER_BITS: Final = 4096
+MASTER_BITS_MIN: Final = 3072
+"""Of a public half that somebody hands over."""
+MASTER_FILE_BYTES_MAX: Final = 32 * 1024
+MASTER_TEXT_CHARS_MAX: Final = 16 * 1024
+"""Of a field that holds a key or a ciphertext."""
 KEYFILE_BYTES_MAX: Final = 16 * 1024
 PASSPHRASE_BYTES_MAX: Final = 1024
 ARGON_OPERATIONS: Final = 3

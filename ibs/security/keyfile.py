@@ -22,6 +22,7 @@ import msgspec
 from ibs.core import limits_keys, publickey
 from ibs.core.ids import hex_fingerprint
 from ibs.core.keys import ROOT_BYTES, DataKeys
+from ibs.core.masterkey import MasterPublic, check_public
 from ibs.errors import ConflictError, FormatError, NotFoundError, RefusedError, UsageError
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ class Keyfile(msgspec.Struct, frozen=True, kw_only=True):
     created: _Line = ""
     derivation: Derivation | None = None
     root: _Line
+    # A later addition: who may bring this key back from snapshots (`core.masterkey`).
+    master: MasterPublic | msgspec.UnsetType = msgspec.UNSET
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,7 @@ class LoadedKey:
     comment: str
     created: str
     has_passphrase: bool
+    master: MasterPublic | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,18 +88,14 @@ def seal(loaded: LoadedKey, passphrase: str, *, cost: Cost | None = None) -> Key
         comment=publickey.check_comment(loaded.comment),
         created=loaded.created,
         root="",
+        master=msgspec.UNSET if loaded.master is None else loaded.master,
     )
     if not passphrase:
         return msgspec.structs.replace(stated, root=_text(loaded.keys.root))
-    cost = cost or Cost()
-    derivation = Derivation(
-        salt=_text(os.urandom(limits_keys.ARGON_SALT_BYTES)),
-        operations=cost.operations,
-        memory_bytes=cost.memory_bytes,
-    )
+    derivation = new_derivation(cost)
     stated = msgspec.structs.replace(stated, derivation=derivation)
     nonce = os.urandom(limits_keys.SEAL_NONCE_BYTES)
-    sealed = _cipher(derivation, passphrase).encrypt(nonce, loaded.keys.root, _bound(stated))
+    sealed = cipher(derivation, passphrase).encrypt(nonce, loaded.keys.root, _bound(stated))
     return msgspec.structs.replace(stated, root=_text(nonce + sealed))
 
 
@@ -113,7 +113,10 @@ def open_key(file: Keyfile, passphrase: Callable[[], str]) -> LoadedKey:
             f"the keyfile is damaged: it states fingerprint {file.fingerprint}, and holds another key",
             hint="take another copy of it, or restore it from its paper",
         )
-    return LoadedKey(keys, file.mode, file.comment, file.created, file.derivation is not None)
+    master = None if file.master is msgspec.UNSET else file.master
+    if master is not None:
+        check_public(master)
+    return LoadedKey(keys, file.mode, file.comment, file.created, file.derivation is not None, master)
 
 
 def read(path: Path) -> Keyfile:
@@ -164,9 +167,14 @@ def encode(file: Keyfile) -> bytes:
 
 
 def write(path: Path, file: Keyfile, *, replace: bool = False) -> None:
+    """As `write_private`."""
+    write_private(path, encode(file), sealed=file.derivation is not None, replace=replace)
+
+
+def write_private(path: Path, data: bytes, *, sealed: bool, replace: bool = False) -> None:
     """Whole or not at all, on file systems without hard links too. *Durability*: kept when this returns.
 
-    Raises ConflictError when there is one already, RefusedError for a readable root where permissions mean nothing,
+    Raises ConflictError when there is one already, RefusedError for what is not sealed where permissions mean nothing,
     UsageError.
     """
     temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
@@ -175,8 +183,8 @@ def write(path: Path, file: Keyfile, *, replace: bool = False) -> None:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as opened:
-                _check_private(path, file, os.fstat(descriptor).st_mode)
-                opened.write(encode(file))
+                _check_private(path, os.fstat(descriptor).st_mode, sealed=sealed)
+                opened.write(data)
                 opened.flush()
                 os.fsync(descriptor)
             if replace:
@@ -190,9 +198,9 @@ def write(path: Path, file: Keyfile, *, replace: bool = False) -> None:
         raise UsageError(f"cannot write keyfile {path}: {error.strerror}", hint="check the folder") from error
 
 
-def _check_private(path: Path, file: Keyfile, mode: int) -> None:
+def _check_private(path: Path, mode: int, *, sealed: bool) -> None:
     """Before anything is in it. Raises RefusedError."""
-    if file.derivation is None and stat.S_IMODE(mode) & 0o077:
+    if not sealed and stat.S_IMODE(mode) & 0o077:
         raise RefusedError(
             f"a keyfile without passphrase cannot be kept at {path}: its file system lets everybody read it",
             hint="give it a passphrase, or put it on another file system",
@@ -260,7 +268,7 @@ def _unseal(file: Keyfile, derivation: Derivation, passphrase: str) -> bytes:
     if len(rest) != ROOT_BYTES + limits_keys.SEAL_TAG_BYTES:
         raise FormatError("the keyfile is damaged: its sealed root has the wrong length", hint="take another copy")
     try:
-        return _cipher(derivation, passphrase).decrypt(nonce, rest, _bound(file))
+        return cipher(derivation, passphrase).decrypt(nonce, rest, _bound(file))
     except InvalidTag as error:
         raise RefusedError(
             "the passphrase does not open the keyfile",
@@ -268,7 +276,16 @@ def _unseal(file: Keyfile, derivation: Derivation, passphrase: str) -> bytes:
         ) from error
 
 
-def _cipher(derivation: Derivation, passphrase: str) -> AESGCM:
+def new_derivation(cost: Cost | None = None) -> Derivation:
+    """For something that is sealed now."""
+    cost = cost or Cost()
+    return Derivation(
+        salt=_text(os.urandom(limits_keys.ARGON_SALT_BYTES)), operations=cost.operations, memory_bytes=cost.memory_bytes
+    )
+
+
+def cipher(derivation: Derivation, passphrase: str) -> AESGCM:
+    """The cipher that a passphrase makes. Raises FormatError, UsageError, RefusedError where memory is short."""
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415 - as above
     from nacl.pwhash import argon2id  # noqa: PLC0415 - as above
 
@@ -296,6 +313,9 @@ def _bound(file: Keyfile) -> bytes:
     parts: list[object] = [file.type, file.format, file.fingerprint, file.mode, file.comment, file.created]
     if how is not None:
         parts += [how.name, how.salt, how.operations, how.memory_bytes]
+    if file.master is not msgspec.UNSET:
+        # Else whoever can write the file, without being able to open it, would get the key wrapped for himself.
+        parts += [file.master.fingerprint, file.master.public, file.master.comment]
     return "\n".join(map(str, parts)).encode("utf-8", "surrogatepass")
 
 

@@ -75,10 +75,12 @@ class ServerProcess:
             "IBS_FINGERPRINT": self.facts["fingerprint"],
         }
 
-    def client(self, store: str, *arguments: str, check: int | None = 0, credential: str | None = None) -> Done:
+    def client(
+        self, store: str, *arguments: str, check: int | None = 0, credential: str | None = None, **environment: str
+    ) -> Done:
         """Run a client command against a datastore of this server."""
         command = [*module_command("ironcore-backup-client"), *arguments]
-        return finish(command, self.client_environment(store, credential), check)
+        return finish(command, self.client_environment(store, credential) | environment, check)
 
     def start_client(self, store: str, *arguments: str) -> subprocess.Popen[bytes]:
         """Start a client command and leave it running."""

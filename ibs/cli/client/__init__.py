@@ -46,6 +46,7 @@ _COMMANDS: Final[Mapping[str, _Command]] = {
     "bin": _Command("lifecycle", "bins"),
     "prune": _Command("lifecycle", "prunes"),
     "key": _Command("key", "root"),
+    "masterkey": _Command("masterkey", "root"),
     "agent": _Command("agent", "root"),
 }
 

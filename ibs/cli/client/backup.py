@@ -20,6 +20,7 @@ from ibs.client.backup.dryrun import dry_run
 from ibs.client.backup.figures import Progress
 from ibs.client.backup.plan import BackupOutcome, BackupPlan, Changes
 from ibs.client.backup.run import run_backup
+from ibs.client.keys import wrapped_key
 from ibs.client.transport import HttpBackupTransport
 from ibs.core import limits
 from ibs.core.names import parse_source
@@ -101,6 +102,7 @@ def backup(
                 bandwidth=parse_rate(bandwidth) if bandwidth else 0,
                 keys=key.keys if key is not None else None,
                 sign_only=key is not None and key.mode == "sign-only",
+                wrapped_key=wrapped_key(key),
                 in_clear=no_encryption,
                 changes=Changes.parse(
                     changed or (),

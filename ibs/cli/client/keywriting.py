@@ -14,6 +14,7 @@ from ibs.cli.output import Output, print_done, print_warning, say
 from ibs.core import publickey
 from ibs.core.ids import hex_fingerprint, short_fingerprint
 from ibs.core.keys import DataKeys
+from ibs.core.masterkey import MasterPublic
 from ibs.core.names import format_time
 from ibs.errors import UsageError
 from ibs.security import keyfile as files
@@ -37,7 +38,15 @@ def opened(path: Path) -> LoadedKey:
 
 
 def write_new(
-    path: Path, secret: bytes, mode: Mode, comment: str, output: Output, *, sealed: bool, **facts: str
+    path: Path,
+    secret: bytes,
+    mode: Mode,
+    comment: str,
+    output: Output,
+    *,
+    sealed: bool,
+    master: MasterPublic | None = None,
+    **facts: str,
 ) -> None:
     """Make the keyfile of a root secret and say what comes next. Raises ConflictError before it asks anything."""
     made = LoadedKey(
@@ -46,12 +55,15 @@ def write_new(
         publickey.check_comment(comment or os.uname().nodename.partition(".")[0]),
         format_time(datetime.now(UTC)),
         has_passphrase=sealed,
+        master=master,
     )
     files.check_free(path)  # before a passphrase is asked for
     files.write(path, files.seal(made, keyring.new_passphrase(f"Passphrase for {path}") if sealed else ""))
     fingerprint = hex_fingerprint(made.keys.fingerprint)
     say(f"Fingerprint  {fingerprint}", output)
     say(f"Short        {short_fingerprint(made.keys.fingerprint)}", output)
+    if master is not None:
+        say(f"Master key   {master.fingerprint}", output)
     say(f"Next         ironcore-backup-client key show --public {path} > FILE", output)
     say("             and on the server: ironcore-backup key register FILE", output)
     print_warning("keep a copy of the keyfile in another place: without it the backups made with it are lost")

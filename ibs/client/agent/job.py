@@ -19,7 +19,7 @@ from ibs.client.agent.policy import Policy
 from ibs.client.backup.plan import BackupOutcome, BackupPlan
 from ibs.client.backup.run import run_backup
 from ibs.client.http import ApiClient
-from ibs.client.keys import load_key
+from ibs.client.keys import load_key, wrapped_key
 from ibs.client.transport import HttpBackupTransport
 from ibs.core import limits
 from ibs.core.tasks import TaskState
@@ -138,6 +138,7 @@ class Job:
             bandwidth=run.bandwidth,
             keys=key.keys if key is not None else None,
             sign_only=key is not None and key.mode == "sign-only",
+            wrapped_key=wrapped_key(key),
         )
 
     async def _backup(self, plan: BackupPlan) -> BackupOutcome:

@@ -98,7 +98,8 @@ class BackupPlan:
     every run of number `reread_every` in a row does (0: none). `client` names host and program.
     `discard_if_full`: when the datastore is full, what this backup delivered is not kept for the next attempt.
     `bandwidth`: bytes a second of new data that are sent at most (0: as many as there is room for).
-    `keys` encrypt and sign; with `sign_only` they just sign. `in_clear`: go on without encryption although the
+    `keys` encrypt and sign; with `sign_only` they just sign. `wrapped_key`: the same for the owner of a master key
+    (`core.masterkey`), to be kept beside the archives; b"" for none. `in_clear`: go on without encryption although the
     group's newest snapshot is encrypted.
     """
 
@@ -113,6 +114,7 @@ class BackupPlan:
     level: int = 2
     keys: DataKeys | None = field(default=None, repr=False)
     sign_only: bool = False
+    wrapped_key: bytes = field(default=b"", repr=False)
     in_clear: bool = False
     reread: bool = False
     reread_every: int = limits.FULL_REREAD_EVERY_RUNS

@@ -30,6 +30,7 @@ from ibs.core import manifest as manifests
 from ibs.core.ids import ID_BYTES, digest, hex_fingerprint
 from ibs.core.index import IdLookup
 from ibs.core.manifest import Manifest, ManifestArchive, ManifestBlob
+from ibs.core.masterkey import WRAPPED_BLOB
 from ibs.core.names import archive_kind, format_time
 from ibs.errors import (
     FailedError,
@@ -205,7 +206,7 @@ class _Run:
                 archives.append(await self._archive(source, bases.pop(source.archive, None), opened))
             self._engine.figures.end()
             self._summary()
-            blobs = await self._log_blob()
+            blobs = [*await self._wrapped_blob(), *await self._log_blob()]
             last = await self._reporter.stop()
         result = await self._commit(opened, archives, blobs, last)
         return self._outcome(opened, archives, result)
@@ -317,6 +318,14 @@ class _Run:
             )
         if self._notebook.dropped:
             note(Note("info", f"{self._notebook.dropped} further lines were not kept"))
+
+    async def _wrapped_blob(self) -> list[ManifestBlob]:
+        """Put the wrapped key beside the archives, so that every snapshot can be opened by the master key's owner."""
+        content = self._plan.wrapped_key
+        if not content:
+            return []
+        await self._engine.transport.put_blob(WRAPPED_BLOB, content)
+        return [ManifestBlob(name=WRAPPED_BLOB, bytes=len(content), digest=digest(content).hex())]
 
     async def _log_blob(self) -> list[ManifestBlob]:
         """Put the full lines beside the archives, encrypted where the archives are."""

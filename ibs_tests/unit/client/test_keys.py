@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from ibs.client.keys import load_key, nobody, passphrase, stated_passphrase
+from ibs.client.keys import load_key, nobody, passphrase, stated_passphrase, wrapped_key
+from ibs.core import masterkey
 from ibs.core.keys import DataKeys
 from ibs.errors import UsageError
 from ibs.security import keyfile
@@ -42,3 +44,13 @@ def test_a_key_is_opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
         load_key(tmp_path / "k")
     monkeypatch.setenv("IBS_KEY_PASSPHRASE", "secret")
     assert load_key(tmp_path / "k").keys.root == b"r" * 32
+
+
+def test_what_snapshots_carry_for_a_master_key() -> None:
+    golden = Path(__file__).parents[2] / "compat" / "golden"
+    public = masterkey.decode_public((golden / "master-public.json").read_bytes())
+    named = LoadedKey(DataKeys.from_root(b"r" * 32), "sign-only", "web01", "", has_passphrase=True, master=public)
+    wrapped = masterkey.decode_wrapped(wrapped_key(named))
+    assert (wrapped.master, wrapped.mode, wrapped.comment) == (public.fingerprint, "sign-only", "web01")
+    assert wrapped_key(replace(named, master=None)) == b""
+    assert wrapped_key(None) == b""

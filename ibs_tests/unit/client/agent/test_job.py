@@ -13,6 +13,7 @@ from trio.testing import MockClock
 
 from ibs.client.agent.job import Job, pauses
 from ibs.client.agent.policy import Policy
+from ibs.core import masterkey
 from ibs.core.ids import hex_fingerprint
 from ibs.core.keys import DataKeys
 from ibs.errors import FormatError, NotFoundError, Quarantined, SessionLost
@@ -81,6 +82,20 @@ async def test_the_hosts_key_is_used_and_what_it_hides_is_not_told(tmp_path: Pat
         used = "key_fingerprint" if mode == "encrypt" else "signing_key"
         assert opened[used] == hex_fingerprint(keys.fingerprint)
         assert ("secret-name" in end["message"]) is told
+
+
+def test_the_owner_of_the_hosts_master_key_gets_it_wrapped(tmp_path: Path) -> None:
+    golden = Path(__file__).parents[3] / "compat" / "golden" / "master-public.json"
+    master = masterkey.decode_public(golden.read_bytes())
+    keys = DataKeys.from_root(b"a" * 32)
+    keyfile.write(
+        tmp_path / "key",
+        keyfile.seal(LoadedKey(keys, "encrypt", "", "", has_passphrase=False, master=master), ""),
+    )
+    policy = Policy(Path("/x"), allow_all=True, keyfile=str(tmp_path / "key"))
+    made = job(FakeServer(), tmp_path, policy=policy)._plan(policy)
+    wrapped = masterkey.decode_wrapped(made.wrapped_key)
+    assert (wrapped.master, wrapped.key_fingerprint) == (master.fingerprint, hex_fingerprint(keys.fingerprint))
 
 
 async def test_without_its_key_a_host_sends_nothing(tmp_path: Path, autojump_clock: MockClock) -> None:
