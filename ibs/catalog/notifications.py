@@ -89,12 +89,14 @@ class NotificationTable:
             chosen = choose(event, _words(connection, RuleSpec), _words(connection, GroupSpec), names)
             for name in chosen:
                 _post(connection, name, event, int(inbox_row[0]), "waiting", "")
-                connection.execute(
+                dropped = connection.execute(
                     """UPDATE notification_outbox SET state = 'dropped', error = 'too many waited for the target'
                     WHERE target = ?1 AND state = 'waiting' AND id <= (SELECT id FROM notification_outbox
                         WHERE target = ?1 AND state = 'waiting' ORDER BY id DESC LIMIT 1 OFFSET ?2)""",
                     (name, limits_notify.WAITING_MAX),
                 )
+                if dropped.rowcount:
+                    _prune(connection)
             return chosen
 
         return await self._database.write(work)
@@ -214,11 +216,7 @@ class NotificationTable:
             connection.executemany(query, [(error, number) for number in ids])
             _describe(connection, target, ids, payload, command)
             connection.execute("UPDATE notification_targets SET failures = 0, retry_ns = 0 WHERE name = ?", (target,))
-            connection.execute(
-                """DELETE FROM notification_outbox WHERE state <> 'waiting'
-                AND id <= (SELECT max(id) FROM notification_outbox) - ?""",
-                (limits_notify.HISTORY_ROWS_MAX,),
-            )
+            _prune(connection)
 
         await self._database.write(work)
 
@@ -249,6 +247,7 @@ class NotificationTable:
         def work(connection: sqlite3.Connection) -> None:
             connection.execute("UPDATE notification_outbox SET attempts = 1 WHERE id = ?", (number,))
             _describe(connection, target, [number], payload, command)
+            _prune(connection)
 
         await self._database.write(work)
 
@@ -303,6 +302,15 @@ def _post(  # noqa: PLR0917 - the row, in its order
     query = "INSERT INTO notification_outbox (target, event, time_ns, state, error) VALUES (?, ?, ?, ?, ?) RETURNING id"
     row = connection.execute(query, (target, json.dumps(dict(event)), time_ns, state, error)).fetchone()
     return int(row[0])
+
+
+def _prune(connection: sqlite3.Connection) -> None:
+    """Old history gives way; what waits stays, however old."""
+    connection.execute(
+        """DELETE FROM notification_outbox WHERE state <> 'waiting'
+        AND id <= (SELECT max(id) FROM notification_outbox) - ?""",
+        (limits_notify.HISTORY_ROWS_MAX,),
+    )
 
 
 def _describe(connection: sqlite3.Connection, target: str, ids: Sequence[int], payload: str, command: str) -> None:

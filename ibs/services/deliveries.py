@@ -203,7 +203,7 @@ class Deliveries:
                 if waiting is None:
                     continue
                 ready = max(target.retry_ns, _ready(target, waiting))
-                if ready > now:
+                if now < ready <= now + _longest(target):
                     pause = min(pause, (ready - now) / 1e9)
                 else:
                     self._busy.add(target.name)
@@ -324,6 +324,11 @@ def _ready(target: TargetRecord, waiting: Backlog) -> int:
 
 def _refusal(sent: Sent) -> str:
     return f"refused, but taken for the others: {sent.refused}" if sent.refused else ""
+
+
+def _longest(target: TargetRecord) -> int:
+    """Nothing waits longer than this: what seems to was noted before somebody set the clock back."""
+    return int(max(limits_notify.BACKOFF_SECONDS_MAX, target.spec.digest_seconds) * 1e9)
 
 
 def _attempts_max(target: TargetRecord, error: FailedError) -> int:

@@ -79,6 +79,22 @@ async def test_what_waits_for_a_removed_target_is_dropped(catalog: Catalog) -> N
     assert [row.state for row in await table.history("a")] == ["dropped"]
 
 
+async def test_history_is_bounded_when_nothing_is_ever_delivered(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits_notify, "WAITING_MAX", 2)
+    monkeypatch.setattr(limits_notify, "HISTORY_ROWS_MAX", 4)
+    table = await furnished(catalog)
+    for _ in range(10):
+        await table.keep(ROW, EVENT, lambda *_: ["a"])
+    assert [row.state for row in await table.history("a")] == ["waiting"] * 2 + ["dropped"] * 2
+    for _ in range(10):
+        number = await table.note("b", EVENT, 1, "failed", "503")
+        await table.describe("b", number, "payload", "")
+    rows = await table.history()
+    assert [row.state for row in rows] == ["failed"] * 4 + ["waiting"] * 2
+
+
 async def test_a_message_of_many_events_is_kept_once_and_replaced_by_the_next_attempt(catalog: Catalog) -> None:
     table = await furnished(catalog)
     for _ in range(5):

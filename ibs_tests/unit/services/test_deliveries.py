@@ -208,6 +208,23 @@ async def test_a_receiver_that_drips_is_left_after_a_while(
     assert pool.statistics()["talk"].busy == 0
 
 
+@pytest.mark.parametrize("digest", [0, 1800])
+async def test_a_clock_that_was_set_back_does_not_keep_messages_waiting(
+    house: House, autojump_clock: MockClock, digest: int
+) -> None:
+    receivers = Receivers()
+    deliveries = await furnish(house, receivers, digest_seconds=digest)
+    later = house.clock.now_ns() + 400 * 86_400 * 10**9
+    mild = {"severity": "warning", "source": "system", "kind": "test.kind", "text": "kept", "fields": {}}
+    await deliveries.add(time_ns=later, **mild)  # type: ignore[arg-type]
+    await house.catalog.notifications.failed(
+        "a", [], error="503", payload="", command="", retry_ns=later, disable=False
+    )
+    async with house.running():
+        await trio.sleep(5)
+    assert receivers.texts("a") == receivers.texts("b") == ["kept"]
+
+
 async def test_refused_recipients_are_told_to_the_others_once_and_hold_nobody_up(
     house: House, autojump_clock: MockClock
 ) -> None:
