@@ -84,7 +84,7 @@ async def test_the_hosts_key_is_used_and_what_it_hides_is_not_told(tmp_path: Pat
         assert ("secret-name" in end["message"]) is told
 
 
-def test_the_owner_of_the_hosts_master_key_gets_it_wrapped(tmp_path: Path) -> None:
+async def test_the_owner_of_the_hosts_master_key_gets_it_wrapped(tmp_path: Path) -> None:
     golden = Path(__file__).parents[3] / "compat" / "golden" / "master-public.json"
     master = masterkey.decode_public(golden.read_bytes())
     keys = DataKeys.from_root(b"a" * 32)
