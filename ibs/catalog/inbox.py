@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,13 +44,17 @@ class InboxTable:
 
         return await self._database.write(work)
 
-    async def list(self, *, after: int = 0, limit: int = limits.LIST_ROWS_MAX) -> Sequence[InboxRecord]:
-        """The newest first, only those with an id over `after`."""
+    async def list(
+        self, *, after: int = 0, limit: int = limits.LIST_ROWS_MAX, severities: Collection[str] = (), source: str = ""
+    ) -> Sequence[InboxRecord]:
+        """The newest first; only those with an id over `after`, of these `severities` (none: all), of one `source`."""
 
         def work(connection: sqlite3.Connection) -> Sequence[InboxRecord]:
             query = """SELECT id, time_ns, severity, source, kind, text, fields FROM inbox
-                WHERE id > ? ORDER BY id DESC LIMIT ?"""
-            rows = connection.execute(query, (after, limit))
+                WHERE id > ?1 AND (?2 = '[]' OR severity IN (SELECT value FROM json_each(?2)))
+                AND (?3 = '' OR source = ?3) ORDER BY id DESC LIMIT ?4"""
+            wanted = msgspec.json.encode(list(severities)).decode()
+            rows = connection.execute(query, (after, wanted, source, limit))
             return [_record(row) for row in rows]
 
         return await self._database.read(work)

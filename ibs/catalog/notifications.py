@@ -251,13 +251,17 @@ class NotificationTable:
 
         await self._database.write(work)
 
-    async def history(self, target: str = "", number: int = 0, limit: int = limits.LIST_ROWS_MAX) -> Sequence[Posted]:
-        """Newest first; of one target, or the one with that number."""
+    async def history(
+        self, target: str = "", number: int = 0, limit: int = limits.LIST_ROWS_MAX, state: str = ""
+    ) -> Sequence[Posted]:
+        """Newest first; of one target, or the one with that number, or those in that state."""
 
         def work(connection: sqlite3.Connection) -> Sequence[Posted]:
             query = f"""SELECT {_POST} {_FROM} WHERE (?1 = '' OR o.target = ?1)
-                AND (?2 = 0 OR o.id = ?2) ORDER BY o.id DESC LIMIT ?3"""
-            return [Posted(*_posted(row)) for row in connection.execute(query, (target, number, limit)).fetchall()]
+                AND (?2 = 0 OR o.id = ?2) AND (?4 = '' OR o.state = ?4) ORDER BY o.id DESC LIMIT ?3"""
+            return [
+                Posted(*_posted(row)) for row in connection.execute(query, (target, number, limit, state)).fetchall()
+            ]
 
         return await self._database.read(work)
 

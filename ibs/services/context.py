@@ -7,7 +7,7 @@ answers from the actors, everything else from the engine. Invariant: routes reac
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
@@ -37,7 +37,7 @@ from ibs.services.jobs import JobDesk
 from ibs.services.keys import Keys
 from ibs.services.lifecycle import Lifecycle
 from ibs.services.metrics import Metrics
-from ibs.services.notifications import Notifications
+from ibs.services.notifications import Notifications, check_source, severities
 from ibs.services.plans import StorePlans
 from ibs.services.pruning import Pruning
 from ibs.services.remotes import Remotes
@@ -73,7 +73,9 @@ ROLES = ("api", "scheduler", "worker", "verifier", "gc", "sync", "notify")
 class InboxReader(Protocol):
     """What the routes need of the catalog's inbox."""
 
-    async def list(self, *, after: int = 0, limit: int) -> Sequence[InboxRecord]: ...
+    async def list(
+        self, *, after: int = 0, limit: int, severities: Collection[str] = (), source: str = ""
+    ) -> Sequence[InboxRecord]: ...
 
 
 class SessionDesk(Protocol):
@@ -209,9 +211,13 @@ class ServerContext:
         """Kill that role's actor on purpose. Raises NotFoundError, ConflictError when it does not run."""
         self.supervisor.inject_fault(role)
 
-    async def inbox(self, limit: int) -> list[InboxView]:
-        """What happened, newest first."""
-        return [_inbox_view(record) for record in await self.inbox_table.list(limit=limit)]
+    async def inbox(self, limit: int, severity: str = "", source: str = "") -> list[InboxView]:
+        """What happened, newest first: of that severity or worse, from that source. Raises UsageError."""
+        wanted = severities(severity) if severity else []
+        if source:
+            check_source(source)
+        rows = await self.inbox_table.list(limit=limit, severities=wanted, source=source)
+        return [_inbox_view(record) for record in rows]
 
     async def worker_status(self) -> WorkerView:
         """Slots, what runs in them, and who waits for what."""

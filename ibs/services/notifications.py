@@ -37,6 +37,7 @@ from ibs.wire.notification import (
 )
 
 _ADDRESS = re.compile(r"[^\s<>@,;:\"\x00-\x1f\x7f]+@[^\s<>@,;:\"\x00-\x1f\x7f]+")
+_STATES = ("waiting", "sent", "failed", "dropped")
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
@@ -126,9 +127,9 @@ class Notifications:
     async def set_rule(self, rule: RuleSpec) -> RuleSpec:
         """Raises UsageError, NotFoundError for an unknown target or group."""
         check_name(rule.name, "rule")
-        _one_of(rule.severity, list(Severity), "severity")
+        severities(rule.severity)
         for source in rule.sources:
-            _one_of(source, list(EventSource), "source")
+            check_source(source)
         check_windows(rule.windows)
         zone_of(rule.time_zone)
         if not rule.targets and not rule.groups:
@@ -151,9 +152,11 @@ class Notifications:
         """Raises NotFoundError."""
         await self._table.remove_word(RuleSpec, name)
 
-    async def history(self, target: str, limit: int) -> list[HistoryView]:
-        """Newest first, without payloads."""
-        rows = await self._table.history(target, 0, limit)
+    async def history(self, target: str, limit: int, state: str = "") -> list[HistoryView]:
+        """Newest first, without payloads. Raises UsageError for a state that is none."""
+        if state:
+            _one_of(state, _STATES, "state")
+        rows = await self._table.history(target, 0, limit, state)
         return [msgspec.structs.replace(_history(row), payload="", command="") for row in rows]
 
     async def history_entry(self, number: int) -> HistoryView:
@@ -225,6 +228,17 @@ def check_target(spec: TargetSpec) -> None:
         valid = bare = False
     if not valid or not bare:
         raise UsageError("the address is not valid", hint="http:// or https://HOST[:PORT]/PATH, without credentials")
+
+
+def severities(least: str) -> list[str]:
+    """That one and what is worse. Raises UsageError."""
+    _one_of(least, list(Severity), "severity")
+    return [str(one) for one in Severity if one.rank >= Severity(least).rank]
+
+
+def check_source(source: str) -> None:
+    """Raises UsageError."""
+    _one_of(source, list(EventSource), "source")
 
 
 def _check_shipping(spec: TargetSpec) -> None:

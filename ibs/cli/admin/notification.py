@@ -58,15 +58,19 @@ _HISTORY = (
 @root.command("inbox", epilog=example("ironcore-backup notification inbox"))
 def inbox(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many, newest first.")] = 50,
+    severity: Annotated[str, typer.Option(help="This or worse: notice, warning, error, critical.")] = "",
+    source: Annotated[str, typer.Option(help="Only from backup, datastore, system and so on.")] = "",
     server: ServerOption = None,
     state_dir: StateDirOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Show what happened: warnings, failures, changes of state."""
+    words = {"severity": severity, "source": source}
+    params = {"limit": limit} | {name: word for name, word in words.items() if word}
 
     async def work() -> list[InboxView]:
         async with administrator(server, state_dir) as api:
-            return await api.get("/notifications/inbox", list[InboxView], params={"limit": limit})
+            return await api.get("/notifications/inbox", list[InboxView], params=params)
 
     print_rows(run(work, output), _INBOX, output, empty="the inbox is empty")
 
@@ -185,13 +189,15 @@ def rule_remove(
 @history.command("list", epilog=example("ironcore-backup notification history list --target ops-smtp"))
 def history_list(
     target: Annotated[str, typer.Option(help="Only of this target.")] = "",
+    state: Annotated[str, typer.Option(help="Only what is waiting, sent, failed or dropped.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many, newest first.")] = 50,
     server: ServerOption = None,
     state_dir: StateDirOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """List messages, newest first."""
-    params = {"limit": limit} | ({"target": target} if target else {})
+    words = {"target": target, "state": state}
+    params = {"limit": limit} | {name: word for name, word in words.items() if word}
 
     async def work() -> list[HistoryView]:
         async with administrator(server, state_dir) as api:

@@ -113,11 +113,15 @@ async def notification_rule_remove(call: Call) -> None:
     "/notifications/history",
     access=_SEE,
     answer=list[HistoryView],
-    query=[Query("target", doc="only of this target"), Query("limit", "integer", 100, doc="at most so many")],
+    query=[
+        Query("target", doc="only of this target"),
+        Query("state", doc="only what is waiting, sent, failed or dropped"),
+        Query("limit", "integer", 100, doc="at most so many"),
+    ],
 )
 async def notification_history(call: Call) -> list[HistoryView]:
     """List messages, newest first."""
-    return await call.context.notifications.history(call.query["target"], call.query["limit"])
+    return await call.context.notifications.history(call.query["target"], call.query["limit"], call.query["state"])
 
 
 @routes.route("GET", "/notifications/history/{n}", access=_SEE, answer=HistoryView)

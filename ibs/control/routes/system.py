@@ -52,8 +52,12 @@ async def inject_fault(call: Call) -> ServiceView:
     "/notifications/inbox",
     access=needs(Privilege.SYSTEM_AUDIT, "/system"),
     answer=list[InboxView],
-    query=[Query("limit", "integer", 50, doc="at most so many, newest first")],
+    query=[
+        Query("limit", "integer", 50, doc="at most so many, newest first"),
+        Query("severity", doc="of this severity or worse"),
+        Query("source", doc="from this source"),
+    ],
 )
 async def inbox(call: Call) -> list[InboxView]:
     """List what happened, newest first."""
-    return await call.context.inbox(call.query["limit"])
+    return await call.context.inbox(call.query["limit"], call.query["severity"], call.query["source"])

@@ -118,6 +118,12 @@ async def test_questions_reach_their_actors(house: House, autojump_clock: MockCl
         )
         [row] = [row for row in await context.inbox(50) if row.text == "t"]
         assert (row.time, row.severity, row.fields) == ("2023-11-14T22:13:20Z", "error", {"a": 1})
+        assert row in await context.inbox(50, "warning", "system")
+        assert row not in await context.inbox(50, "critical")
+        assert row not in await context.inbox(50, "", "backup")
+        for words in (("loud", ""), ("", "nowhere")):
+            with pytest.raises(UsageError):
+                await context.inbox(50, *words)
 
 
 def test_an_endpoint_is_written_for_people() -> None:

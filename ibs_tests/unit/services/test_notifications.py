@@ -93,6 +93,9 @@ async def test_a_test_is_sent_at_once_and_its_result_kept(house: House) -> None:
     assert result.ok
     assert (await notifications.target("chat")).test == result
     assert [row.state for row in await notifications.history("chat", 10)] == ["sent", "failed"]
+    assert [row.state for row in await notifications.history("chat", 10, "failed")] == ["failed"]
+    with pytest.raises(UsageError, match="state"):
+        await notifications.history("", 10, "lost")
     assert "curl" in (await notifications.history_entry(result.history)).command
 
 

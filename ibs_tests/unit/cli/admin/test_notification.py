@@ -20,6 +20,8 @@ def test_inbox(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     api.answers["GET", "/notifications/inbox"] = [event]
     assert "main went offline" in invoke(root, "notification", "inbox", "--limit", "5").output
     assert api.asked[0][2] == {"limit": 5}
+    invoke(root, "notification", "inbox", "--severity", "error", "--source", "datastore")
+    assert api.asked[1][2] == {"limit": 50, "severity": "error", "source": "datastore"}
 
 
 def test_groups(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -91,6 +93,8 @@ def test_history(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     api.answers["GET", "/notifications/history"] = [row]
     assert "answered 503" in invoke(root, "notification", "history", "list", "--target", "chat", "--limit", "9").output
     assert api.asked[-1][2] == {"limit": 9, "target": "chat"}
+    invoke(root, "notification", "history", "list", "--state", "waiting")
+    assert api.asked[-1][2] == {"limit": 50, "state": "waiting"}
     path = ("GET", "/notifications/history/7")
     api.answers[path] = row
     assert "nothing was sent yet" in invoke(root, "notification", "history", "show", "7").output

@@ -30,6 +30,6 @@ async def test_faults_only_where_the_configuration_allows(ask: Any, context: Fak
 
 async def test_inbox(ask: Any, context: FakeContext) -> None:
     assert len((await ask("GET", "/notifications/inbox")).json()) == 1
-    await ask("GET", "/notifications/inbox?limit=7")
-    assert context.asked == [("inbox", 50), ("inbox", 7)]
+    await ask("GET", "/notifications/inbox?limit=7&severity=error&source=backup")
+    assert context.asked == [("inbox", 50, "", ""), ("inbox", 7, "error", "backup")]
     await ask("GET", "/notifications/inbox?limit=10001", 400)
