@@ -62,6 +62,7 @@ from ibs.services.remotes import Remotes
 from ibs.services.sessions import Readers, Sessions
 from ibs.services.shipping import Shipping
 from ibs.services.sla import SlaWatch
+from ibs.services.syncjobs import SyncJobs
 from ibs.services.telling import notice, report_stall, service_state
 from ibs.services.upkeep import Upkeep
 from ibs.services.whereabouts import write_whereabouts
@@ -335,12 +336,12 @@ def _compose(
     async def serve_api(stopping: trio.Event, status: trio.TaskStatus[Any]) -> None:
         await control.serve(replace(context, api_stopping=stopping), task_status=status)
 
-    pruning = Pruning(datastores, tasks, spawn=spawn)
-    deliveries = _deliveries(base)
+    pruning, deliveries = Pruning(datastores, tasks, spawn=spawn), _deliveries(base)
     roles = roster.seat_roles(supervisor, _parts(base, serve_api, on_listening, pruning, deliveries))
     metrics = _metrics(base, supervisor, stalls, roles.worker, certificates=certificates, deliveries=deliveries)
     sla, shipping = _sla(base, roles), _shipping(base, metrics)
-    _begin(base, supervisor, spawn, metrics.run, certificates.watch, sla.run, shipping.run)
+    copying, sync_jobs = _copying(base, spawn, roles.known.note_commit)
+    _begin(base, supervisor, spawn, metrics.run, certificates.watch, sla.run, shipping.run, sync_jobs.run)
     context = ServerContext(
         settings=base.settings,
         clock=clock,
@@ -382,7 +383,8 @@ def _compose(
         notifications=Notifications(base.catalog.notifications, deliveries, base.secrets, clock),
         keys=base.keys,
         remotes=base.remotes,
-        copying=_copying(base, spawn, roles.known.note_commit),
+        copying=copying,
+        sync_jobs=sync_jobs,
     )
     return context
 
@@ -397,9 +399,13 @@ def _sla(base: _Base, roles: roster.Roster) -> SlaWatch:
     return SlaWatch(base.datastores, base.tasks, settings, clock=base.clock, publish=publish, jobs=roles.jobs.list)
 
 
-def _copying(base: _Base, spawn: Callable[[Work], None], note_commit: Callable[[str, str], None]) -> Copying:
-    parts = (base.datastores, base.remotes, base.tasks)
-    return Copying(*parts, pool=base.pool, clock=base.clock, spawn=spawn, note_commit=note_commit)
+def _copying(
+    base: _Base, spawn: Callable[[Work], None], note_commit: Callable[[str, str], None]
+) -> tuple[Copying, SyncJobs]:
+    datastores, remotes, tasks, clock = base.datastores, base.remotes, base.tasks, base.clock
+    copying = Copying(datastores, remotes, tasks, pool=base.pool, clock=clock, spawn=spawn, note_commit=note_commit)
+    parts = (base.catalog.sync_jobs, copying, remotes, tasks, datastores)
+    return copying, SyncJobs(*parts, clock=clock, publish=base.bus.publish)
 
 
 def _begin(base: _Base, supervisor: Supervisor, spawn: Callable[[Work], None], *more: Work) -> None:

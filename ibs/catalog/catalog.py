@@ -25,6 +25,7 @@ from ibs.catalog.notifications import NotificationTable
 from ibs.catalog.queue import QueueTable
 from ibs.catalog.remotes import RemoteTable
 from ibs.catalog.settings import Settings
+from ibs.catalog.syncjobs import SyncJobTable
 from ibs.catalog.tasks import TaskTable
 from ibs.catalog.timetable import TimetableTable
 from ibs.errors import BusyError, FailedError
@@ -49,6 +50,7 @@ class Catalog:
     notifications: NotificationTable
     keys: KeyTable
     remotes: RemoteTable
+    sync_jobs: SyncJobTable
 
 
 @asynccontextmanager
@@ -77,6 +79,7 @@ async def open_catalog(state: Path, *, inline: bool = False) -> AsyncIterator[Ca
                 notifications=NotificationTable(database),
                 keys=KeyTable(database),
                 remotes=RemoteTable(database),
+                sync_jobs=SyncJobTable(database),
             )
 
 

@@ -300,6 +300,22 @@ ALTER TABLE notification_outbox DROP COLUMN command;
 ALTER TABLE notification_outbox ADD COLUMN message INTEGER NOT NULL DEFAULT 0;  -- what was last sent; 0 for nothing
 """,
     ),
+    Migration(
+        10,
+        "sync jobs: what is brought from which remote by itself",
+        """
+CREATE TABLE sync_jobs (
+    name        TEXT PRIMARY KEY,    -- chosen by people, never another
+    spec        TEXT NOT NULL,       -- JSON: wire.sync.SyncSpec
+    enabled     INTEGER NOT NULL,    -- 0: not by itself
+    changed_ns  INTEGER NOT NULL,    -- when it was last changed, ns since the epoch
+    changed_by  TEXT NOT NULL,       -- auth-id
+    last_run_ns INTEGER,             -- NULL: never
+    next_run_ns INTEGER,             -- NULL: not by itself
+    last_upid   TEXT NOT NULL        -- task of the last run; '' for none
+) STRICT;
+""",
+    ),
 )
 
 

@@ -150,6 +150,10 @@ async def _host(call: Call) -> Any:
     return _plain(call.context.hosts.get(call.path["name"]), "name", "tags", "project", "auth_id")
 
 
+async def _sync_job(call: Call) -> Any:
+    return _plain(await call.context.sync_jobs.show(call.path["name"]), "name", "enabled", "spec")
+
+
 async def _job(call: Call) -> Any:
     return _plain(await call.context.jobs.show(call.path["name"]), "name", "enabled", "spec")
 
@@ -266,6 +270,8 @@ LOOKS: Final[Mapping[str, Look]] = {
     "snapshot_change": _snapshot,
     "snapshot_forget": _snapshot,
     "snapshot_lock": _snapshot,
+    "sync_job_remove": _sync_job,
+    "sync_job_update": _sync_job,
     "task_stop": _task,
     "token_change": _token,
     "token_remove": _token,
@@ -289,6 +295,7 @@ NOTHING_STOOD: Final = frozenset(
         "notification_target_create",
         "remote_create",
         "role_create",
+        "sync_job_create",
         "token_create",
         "user_create",
         "user_group_create",
@@ -316,6 +323,7 @@ NOTHING_STOOD: Final = frozenset(
         "session_abort",
         "session_commit",
         "session_open",
+        "sync_job_run",
         "sync_pull",
         "task_retry",
         "verify_start",

@@ -12,3 +12,8 @@ PULL_BATCH_CHUNKS: Final = 7
 PULL_REQUESTS: Final = 4
 """Requests under way at once."""
 PULL_TROUBLES_SHOWN: Final = 100
+SYNC_JOBS_MAX: Final = 1000
+SYNC_LOOK_SECONDS: Final = 10
+"""How often it is looked which jobs are due."""
+SYNC_STATUS_REMOTE_SECONDS: Final = 5
+"""How long a status waits for the remote to tell its free space."""

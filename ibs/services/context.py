@@ -43,6 +43,7 @@ from ibs.services.pruning import Pruning
 from ibs.services.remotes import Remotes
 from ibs.services.scheduler import NextRun, Timetable
 from ibs.services.sla import SlaWatch
+from ibs.services.syncjobs import SyncJobs
 from ibs.services.upkeep import Upkeep
 from ibs.services.verifier import StartVerify
 from ibs.services.worker import KeepTasks, Retry, SetSlots, Submit, WorkerStatus
@@ -174,6 +175,7 @@ class ServerContext:
     keys: Keys
     remotes: Remotes
     copying: Copying
+    sync_jobs: SyncJobs
 
     @property
     def tls(self) -> ssl.SSLContext:

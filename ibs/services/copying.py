@@ -33,9 +33,10 @@ from ibs.errors import (
 from ibs.ports.clock import Clock
 from ibs.ports.pool import Pool
 from ibs.runtime.background import leaf
+from ibs.runtime.throttle import Throttle
 from ibs.services.pulling import Figures, Place, Wish, pull_snapshot
 from ibs.services.remotes import Remotes
-from ibs.services.sync_select import Bring, Filter, Plan, Seen, plan
+from ibs.services.sync_select import Bring, Filter, Plan, Seen, plan, vanished
 from ibs.units import format_bytes
 from ibs.wire.datastore import SnapshotView
 from ibs.wire.session import StageFigures, StageReport
@@ -69,12 +70,7 @@ class Copying:
     async def pull(self, auth_id: str, store: str, request: PullStart) -> str:
         """Start bringing what is missing here; the answer is the task's UPID. Raises UsageError, NotFoundError,
         DatastoreOffline, Quarantined, UnderMaintenance."""
-        wanted = Filter(
-            groups=tuple(request.groups),
-            types=tuple(request.types),
-            newest=request.newest,
-            age_seconds_max=request.max_age_seconds,
-        )
+        wanted = filter_of(request)
         Namespace.parse(request.namespace)
         (await self._datastores.get(store)).context.modes.require(Use.WRITE)
         await self._remotes.show(request.remote)
@@ -95,7 +91,8 @@ class Copying:
             chosen = plan(_seen(there), _seen(here), wanted, self._clock.now(), resync=False)
             _tell_plan(task, chosen, request)
             figures, failed = Figures(), 0
-            place = Place(datastore, task.auth_id, task.upid, _Quiet(), self._pool)
+            throttle = Throttle(self._clock, request.bandwidth or None)
+            place = Place(datastore, task.auth_id, task.upid, _Quiet(), self._pool, throttle)
             for one in chosen.bring:
                 view = views[_full(one, request.namespace)]
                 wish = Wish(
@@ -107,6 +104,8 @@ class Copying:
                     protected=view.protected,
                 )
                 failed += not await self._one(api, wish, place, figures, task)
+        if request.remove_vanished:
+            await _remove_vanished(task, datastore, request, _seen(there), wanted)
         return _summary(task, chosen, figures, failed)
 
     async def _one(self, api: ApiClient, wish: Wish, place: Place, figures: Figures, task: Task) -> bool:
@@ -134,6 +133,35 @@ class Copying:
         chunks, size = figures.chunks - before[0], format_bytes(figures.bytes - before[1])
         task.log("info", f"{wish.snapshot}: {chunks} chunks, {size} fetched")
         return True
+
+
+def filter_of(request: PullStart) -> Filter:
+    """What it looks at. Raises UsageError for what can match nothing."""
+    return Filter(
+        groups=tuple(request.groups),
+        types=tuple(request.types),
+        newest=request.newest,
+        age_seconds_max=request.max_age_seconds,
+    )
+
+
+async def _remove_vanished(
+    task: Task, datastore: Datastore, request: PullStart, there: Sequence[Seen], wanted: Filter
+) -> None:
+    """Put into the bin what sync brought and the source has no more; what may not go there is told and stays."""
+    namespace = Namespace.parse(request.namespace)
+    here = await datastore.snapshots.snapshot_views(namespace)
+    gone = vanished(there, _seen(here), wanted)
+    for one in gone.remove:
+        name = SnapshotName(namespace, one.group, one.time)
+        try:
+            await datastore.bin.put(name, task.auth_id, f"vanished at {request.remote}:{request.source}")
+        except (BusyError, NotFoundError, RefusedError) as error:
+            task.log("info", f"{name} vanished at the source and stays: {error.message}")
+        else:
+            task.log("info", f"{name} vanished at the source: moved to the bin")
+    for one, why in gone.kept:
+        task.log("info", f"{one.name} vanished at the source and stays: {why}")
 
 
 def of_one_snapshot(error: BaseException) -> bool:

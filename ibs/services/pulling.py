@@ -26,6 +26,7 @@ from ibs.engine.session.session import WriteSession
 from ibs.errors import FormatError, IbsError, SignatureInvalid
 from ibs.ports.pool import Pool
 from ibs.ports.transport import Buffer
+from ibs.runtime.throttle import Throttle
 from ibs.wire.reader import ReaderOpened
 from ibs.wire.session import ArchiveClose
 
@@ -61,6 +62,7 @@ class Place:
     upid: str
     observer: SessionObserver
     pool: Pool
+    throttle: Throttle | None = None
 
 
 async def pull_snapshot(
@@ -80,7 +82,7 @@ async def pull_snapshot(
         )
         try:
             for archive in foreign.manifest.archives:
-                await _archive(transport, session, archive, place.pool, figures, moved)
+                await _archive(transport, session, archive, place, figures, moved)
             for blob in foreign.manifest.blobs:
                 await session.put_blob(blob.name, await transport.file(blob.name))
             await session.commit_foreign(foreign)
@@ -119,16 +121,16 @@ async def _archive(  # noqa: PLR0917 - one archive, in the order of the way
     transport: HttpRestoreTransport,
     session: WriteSession,
     archive: ManifestArchive,
-    pool: Pool,
+    place: Place,
     figures: Figures,
     moved: Callable[[], None],
 ) -> None:
     raw = await transport.file(f"{archive.name}.idx")
-    header, ids = await pool.cpu(_checked_index, raw, archive)
+    header, ids = await place.pool.cpu(_checked_index, raw, archive)
     usable = await session.adopt(ids)
     missing = ids[~usable]
     figures.chunks_there += int(usable.sum())
-    await _fetch(transport, session, missing, figures, moved)
+    await _fetch(transport, session, missing, place.throttle, figures, moved)
     step = limits.RECORDS_BODY_BYTES_MAX // header.record_bytes
     records = memoryview(raw)[index.HEADER_BYTES :]
     for first in range(0, header.records, step):
@@ -145,10 +147,11 @@ async def _archive(  # noqa: PLR0917 - one archive, in the order of the way
     )
 
 
-async def _fetch(
+async def _fetch(  # noqa: PLR0917 - as above
     transport: HttpRestoreTransport,
     session: WriteSession,
     missing: IdArray,
+    throttle: Throttle | None,
     figures: Figures,
     moved: Callable[[], None],
 ) -> None:
@@ -162,8 +165,11 @@ async def _fetch(
             for part in _parts(blobs):
                 await session.send(part)
             figures.chunks += len(blobs)
-            figures.bytes += sum(len(blob) for blob in blobs)
+            size = sum(len(blob) for blob in blobs)
+            figures.bytes += size
             moved()
+            if throttle is not None:
+                await throttle.take(size)  # the next batch is asked for when this one's time is over
 
     async with trio.open_nursery() as nursery:  # noqa: TID251 - the requests of one archive
         for _ in range(limits_sync.PULL_REQUESTS):

@@ -1,8 +1,15 @@
-"""Bodies of the sync routes (`/api/v1/datastores/{store}/pull`)."""
+"""Bodies of the sync routes (`/api/v1/datastores/{store}/pull`, `/api/v1/sync-jobs`)."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import msgspec
+
+from ibs.core import limits
 from ibs.wire.common import Count, Seconds, Wire
+
+Words = Annotated[list[str], msgspec.Meta(max_length=limits.JOB_WORDS_MAX)]
 
 
 class PullStart(Wire, frozen=True, kw_only=True):
@@ -14,7 +21,72 @@ class PullStart(Wire, frozen=True, kw_only=True):
     remote: str
     source: str
     namespace: str = ""
-    groups: list[str] = []
-    types: list[str] = []
+    groups: Words = []
+    types: Words = []
     newest: Count | None = None
     max_age_seconds: Seconds | None = None
+    bandwidth: Count = 0
+    """Bytes a second at most; 0: no limit."""
+    remove_vanished: bool = False
+    """What sync brought and the source has no more goes to the bin; never the last good one, nor a protected one."""
+
+
+class SyncSpec(PullStart, frozen=True, kw_only=True):
+    """What a sync job brings, where to and when. `schedule` is a calendar expression in `time_zone`; "": by hand."""
+
+    store: str
+    schedule: Annotated[str, msgspec.Meta(max_length=limits.SCHEDULE_CHARS_MAX)] = ""
+    time_zone: str = "UTC"
+    comment: Annotated[str, msgspec.Meta(max_length=limits.COMMENT_CHARS_MAX)] = ""
+
+
+class SyncCreate(Wire, frozen=True, kw_only=True):
+    name: str
+    spec: SyncSpec
+    enabled: bool = True
+
+
+class SyncUpdate(Wire, frozen=True, kw_only=True):
+    """What is None stays as it is."""
+
+    spec: SyncSpec | None = None
+    enabled: bool | None = None
+
+
+class SyncJobView(Wire, frozen=True, kw_only=True):
+    """`next` "": never by itself; `last` "": not yet; `state` and `upid` are of the last task."""
+
+    name: str
+    spec: SyncSpec
+    enabled: bool
+    next: str = ""
+    last: str = ""
+    state: str = ""
+    upid: str = ""
+    changed: str = ""
+    changed_by: str = ""
+    trouble: str = ""
+
+
+class SyncStatus(Wire, frozen=True, kw_only=True):
+    """How the run that is under way goes, or how the last one went.
+
+    `rate` is in bytes a second since it began. Free bytes are None where they cannot be told;
+    `remote_trouble` says why.
+    """
+
+    name: str
+    state: str = ""
+    upid: str = ""
+    started: str = ""
+    ended: str = ""
+    chunks: int = 0
+    bytes: int = 0
+    rate: int = 0
+    free_bytes_here: int | None = None
+    free_bytes_remote: int | None = None
+    remote_trouble: str = ""
+    message: str = ""
+    last_error: str = ""
+    warnings: int = 0
+    next: str = ""

@@ -119,6 +119,42 @@ def test_encrypted_ones_need_no_key_here(sites: Sites) -> None:
     assert "OK" in sites.here.admin("verify", "start", "main", "--verify-window-days", "0").out
 
 
+def test_a_job_brings_by_itself_and_clears_away_what_vanished(sites: Sites) -> None:
+    names = [sites.back_up(group="jobs") for _ in range(3)]
+    sites.there.client("replica", "snapshot", "protect", names[0])
+    job = ("--name", "nightly")
+    sites.here.admin(
+        *("sync", "create", *job, "--remote", "site-b", "--source", "replica", "--store", "main"),
+        *("--group", "host/jobs", "--schedule", "*:*:0/2", "--remove-vanished", "--bandwidth", "1GiB/s"),
+    )
+
+    def listed() -> set[str]:
+        rows = sites.here.client("main", "snapshot", "list", "host/jobs", "--output", "json", check=None)
+        return {row["snapshot"] for row in rows.json()} if rows.out.strip().startswith("[") else set()
+
+    deadline = time.monotonic() + 60
+    while listed() != set(names):
+        assert time.monotonic() < deadline, "it does not run by itself"
+        time.sleep(0.5)
+    while sites.here.admin("sync", "status", *job, "--output", "json").json()["state"] != "OK":
+        assert time.monotonic() < deadline, "it does not end"
+    sites.here.admin("sync", "update", *job, "--disable")
+    status = sites.here.admin("sync", "status", *job, "--output", "json").json()
+    assert status["free_bytes_here"] > 0
+    assert status["free_bytes_remote"] > 0
+    assert not status["last_error"]
+    sites.there.client("replica", "snapshot", "unprotect", names[0])
+    for name in names:
+        sites.there.client("replica", "snapshot", "forget", name)
+    said = sites.here.admin("sync", "run", *job)
+    assert f"{names[0]} vanished at the source and stays: protected" in said.out + said.err
+    assert f"{names[1]} vanished at the source: moved to the bin" in said.out + said.err
+    assert f"{names[2]} vanished at the source and stays: the last good one of its group" in said.out + said.err
+    assert listed() == {names[0], names[2]}
+    sites.here.admin("sync", "remove", *job)
+    assert listed() == {names[0], names[2]}
+
+
 def test_killed_in_between_the_rest_is_brought(sites: Sites) -> None:
     for number in range(200):
         (sites.tree / f"g{number}").write_bytes(os.urandom(700_000))

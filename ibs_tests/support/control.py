@@ -71,6 +71,7 @@ from ibs.wire.remotes import RemoteTest, RemoteView
 from ibs.wire.schedule import ScheduleView
 from ibs.wire.session import ArchiveClosed, CommitResult, SessionOpen, SessionOpened, StageReport
 from ibs.wire.sla import SlaView
+from ibs.wire.sync import SyncJobView, SyncStatus
 from ibs.wire.system import (
     AclEntry,
     InboxView,
@@ -357,6 +358,9 @@ class FakeContext:
         far = dict.fromkeys(("show", "create", "update"), sample(RemoteView)) | {"list": [sample(RemoteView)]}
         self.remotes = Recorder(self.asked, far | {"test": sample(RemoteTest), "remove": None})
         self.copying = Recorder(self.asked, {"pull": UPID})
+        job = dict.fromkeys(("show", "create", "update"), sample(SyncJobView)) | {"list": [sample(SyncJobView)]}
+        job |= {"start": UPID, "status": sample(SyncStatus), "remove": None}
+        self.sync_jobs = Recorder(self.asked, job)
         self.support = Recorder(self.asked, {"start": UPID, "read": pieces()})
         self.upkeep = Recorder(self.asked, {"maintain": UPID, "reindex": UPID})
         life = {"change": sample(SnapshotView), "forget": sample(BinView), "bin_list": [sample(BinView)]}

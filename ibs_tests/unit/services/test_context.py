@@ -41,6 +41,7 @@ def context_of(house: House) -> ServerContext:
         signer="5e" * 32,
         remotes=nobody,
         copying=nobody,
+        sync_jobs=nobody,
         datastores=house.datastores,
         sessions=nobody,
         readers=nobody,
