@@ -7,11 +7,12 @@ one is brought, `services.pulling`'s. One that cannot be brought is a warning, a
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 
 from ibs.client.http import ApiClient
 from ibs.client.transport import HttpRestoreTransport
 from ibs.core import limits_sync
-from ibs.core.names import Namespace, SnapshotName
+from ibs.core.names import Group, Namespace, SnapshotName
 from ibs.core.tasks import TaskType
 from ibs.engine.datastore import Datastore
 from ibs.engine.datastores import Datastores
@@ -88,7 +89,8 @@ class Copying:
             there = await _listing(api, request.source, request.namespace)
             here = await datastore.snapshots.snapshot_views(Namespace.parse(request.namespace))
             views = {view.snapshot: view for view in there}
-            chosen = plan(_seen(there), _seen(here), wanted, self._clock.now(), resync=False)
+            binned = set() if request.again else await _binned(datastore, Namespace.parse(request.namespace))
+            chosen = plan(_seen(there), _seen(here), wanted, self._clock.now(), binned, resync=False)
             _tell_plan(task, chosen, request)
             figures, failed = Figures(), 0
             throttle = Throttle(self._clock, request.bandwidth or None)
@@ -184,6 +186,15 @@ async def _listing(api: ApiClient, source: str, namespace: str) -> list[Snapshot
     return await api.get(f"/datastores/{source}/snapshots", list[SnapshotView], params={"namespace": namespace})
 
 
+async def _binned(datastore: Datastore, namespace: Namespace) -> set[tuple[Group, datetime]]:
+    """What was forgotten here and is still in the bin, by group and time."""
+    found = set()
+    for entry in await datastore.bin.entries():
+        if entry.snapshot.namespace == namespace and entry.snapshot.time is not None:
+            found.add((entry.snapshot.group, entry.snapshot.time))
+    return found
+
+
 def _seen(views: Sequence[SnapshotView]) -> list[Seen]:
     """As the rules of selection see them. Raises FormatError for a listing without times."""
     found = []
@@ -212,6 +223,13 @@ def _full(one: Bring, namespace: str) -> str:
 def _tell_plan(task: Task, chosen: Plan, request: PullStart) -> None:
     place = f"{request.remote}:{request.source}"
     task.log("info", f"{len(chosen.bring)} snapshots of {place} are missing here, {chosen.there} are here already")
+    if chosen.forgotten:
+        first = ", ".join(one.name for one in chosen.forgotten[:3])
+        task.log(
+            "info",
+            f"{len(chosen.forgotten)} were forgotten here and stay in the bin ({first}, …): --again brings them, and "
+            "`recyclebin undo` takes them out",
+        )
     for one in chosen.conflicts[: limits_sync.PULL_TROUBLES_SHOWN]:
         task.warn(f"{one.name} is here with another content: both are left alone")
 

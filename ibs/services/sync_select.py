@@ -9,7 +9,7 @@ For the `sync` modules of `services`; nothing here reads a store or a network. I
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -103,22 +103,40 @@ class Bring:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run does. `there`: how many need nothing. `conflicts`: same name here, another manifest; left alone."""
+    """What a run does. `there`: how many need nothing. `conflicts`: same name here, another manifest; left alone.
+
+    `forgotten`: somebody here moved them to the bin, where they still are; they stay there.
+    """
 
     bring: tuple[Bring, ...] = ()
     there: int = 0
     conflicts: tuple[Seen, ...] = ()
+    forgotten: tuple[Seen, ...] = ()
 
 
-def plan(source: Sequence[Seen], target: Sequence[Seen], wanted: Filter, now: datetime, *, resync: bool) -> Plan:
-    """Compare both sides; with `resync`, what is known to be damaged here and good there is brought again."""
+def plan(
+    source: Sequence[Seen],
+    target: Sequence[Seen],
+    wanted: Filter,
+    now: datetime,
+    binned: Container[tuple[Group, datetime]] = (),
+    *,
+    resync: bool,
+) -> Plan:
+    """Compare both sides; with `resync`, what is known to be damaged here and good there is brought again.
+
+    What is `binned` here, by group and time, is not brought.
+    """
     here = {(one.group, one.time): one for one in target}
     bring: list[Bring] = []
     conflicts: list[Seen] = []
+    forgotten: list[Seen] = []
     there = 0
     for one in wanted.choose(source, now):
         known = here.get((one.group, one.time))
-        if known is None:
+        if known is None and (one.group, one.time) in binned:
+            forgotten.append(one)
+        elif known is None:
             bring.append(Bring(one, Why.NEW))
         elif known.origin != one.origin:
             conflicts.append(one)
@@ -126,7 +144,7 @@ def plan(source: Sequence[Seen], target: Sequence[Seen], wanted: Filter, now: da
             bring.append(Bring(one, Why.DAMAGED))
         else:
             there += 1
-    return Plan(tuple(bring), there, tuple(conflicts))
+    return Plan(tuple(bring), there, tuple(conflicts), tuple(forgotten))
 
 
 @dataclass(frozen=True, slots=True)

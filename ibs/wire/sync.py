@@ -27,6 +27,8 @@ class PullStart(Wire, frozen=True, kw_only=True):
     max_age_seconds: Seconds | None = None
     bandwidth: Count = 0
     """Bytes a second at most; 0: no limit."""
+    again: bool = False
+    """Also what was forgotten here and is still in the bin."""
     remove_vanished: bool = False
     """What sync brought and the source has no more goes to the bin; never the last good one, nor a protected one."""
 

@@ -119,6 +119,19 @@ def test_encrypted_ones_need_no_key_here(sites: Sites) -> None:
     assert "OK" in sites.here.admin("verify", "start", "main", "--verify-window-days", "0").out
 
 
+def test_what_was_forgotten_here_is_not_brought_again_unasked(sites: Sites) -> None:
+    snapshot = sites.back_up(group="gone")
+    only = ("--group", "host/gone")
+    assert "1 snapshots brought" in sites.pull(*only)
+    sites.here.client("main", "snapshot", "forget", snapshot)
+    said = sites.pull(*only)
+    assert "0 snapshots brought" in said
+    assert "1 were forgotten here and stay in the bin" in said
+    assert "1 snapshots brought" in sites.pull(*only, "--again")
+    listed = sites.here.client("main", "snapshot", "list", "host/gone", "--output", "json").json()
+    assert [row["snapshot"] for row in listed] == [snapshot]
+
+
 def test_a_job_brings_by_itself_and_clears_away_what_vanished(sites: Sites) -> None:
     names = [sites.back_up(group="jobs") for _ in range(3)]
     sites.there.client("replica", "snapshot", "protect", names[0])

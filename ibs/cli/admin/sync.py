@@ -33,6 +33,10 @@ Vanished = Annotated[
         help="What sync brought and the source has no more goes to the bin; by default it stays.",
     ),
 ]
+Again = Annotated[
+    bool | None,
+    typer.Option("--again/--not-again", help="Bring also what was forgotten here and is still in the bin."),
+]
 Schedule = Annotated[str | None, typer.Option(help="Calendar expression: daily, 'Sun 04:30'; \"\" for by hand only.")]
 Zone = Annotated[str | None, typer.Option("--time-zone", help="IANA zone of the schedule, UTC by default.")]
 Comment = Annotated[str | None, typer.Option(help="For people.")]
@@ -66,6 +70,7 @@ def pull(
     max_age: MaxAge = "",
     bandwidth: Bandwidth = None,
     remove_vanished: Vanished = None,
+    again: Again = None,
     detach: Detach = False,
     server: ServerOption = None,
     state_dir: StateDirOption = None,
@@ -103,6 +108,7 @@ def create(
     time_zone: Zone = None,
     bandwidth: Bandwidth = None,
     remove_vanished: Vanished = None,
+    again: Again = None,
     comment: Comment = None,
     disabled: Annotated[bool, typer.Option("--disabled", help="Do not run it by itself yet.")] = False,
     server: ServerOption = None,
@@ -135,6 +141,7 @@ def update(
     time_zone: Zone = None,
     bandwidth: Bandwidth = None,
     remove_vanished: Vanished = None,
+    again: Again = None,
     comment: Comment = None,
     clear: Annotated[
         Words, typer.Option(help="Back to nothing: group, backup-type, newest, max-age, bandwidth; repeatable.")
@@ -300,6 +307,7 @@ def _print(row: SyncJobView, output: Output) -> None:
         ("Max age", age or "any"),
         ("Bandwidth", f"at most {format_rate(spec.bandwidth)}" if spec.bandwidth else "no limit"),
         ("Vanished", "to the bin" if spec.remove_vanished else "stay"),
+        ("Binned", "brought again" if spec.again else "stay in the bin"),
         ("Schedule", f"{spec.schedule} {spec.time_zone}" if spec.schedule else "by hand"),
         ("Next", row.next or "never"),
         ("Last", row.last or "not yet"),

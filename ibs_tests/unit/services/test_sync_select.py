@@ -148,3 +148,12 @@ def test_no_removal_empties_a_group_or_costs_its_last_good_one(source: list[Seen
         after = [one for one in before if one not in removed]
         assert after
         assert any(one.good for one in after) or not any(one.good for one in before)
+
+
+def test_what_lies_in_the_bin_here_stays_there() -> None:
+    found = plan([seen(WEB, 1), seen(WEB, 2), seen(DB, 1)], [], Filter(), NOW, {(WEB, seen(WEB, 1).time)}, resync=True)
+    assert [one.snapshot for one in found.bring] == [seen(DB, 1), seen(WEB, 2)]
+    assert found.forgotten == (seen(WEB, 1),)
+    # One that is here although a copy of it lies in the bin is as any other.
+    there = plan([seen(WEB, 1)], [seen(WEB, 1)], Filter(), NOW, {(WEB, seen(WEB, 1).time)}, resync=True)
+    assert (there.there, there.forgotten) == (1, ())
