@@ -12,7 +12,7 @@ from dataclasses import asdict
 from ibs.catalog.database import Database
 from ibs.core import limits, limits_access
 from ibs.errors import ConflictError, NotFoundError
-from ibs.ports.access import AclRecord, GroupRecord, LoginRecord, RoleRecord, TokenRecord, UserRecord
+from ibs.ports.access import AclRecord, FailureRecord, GroupRecord, LoginRecord, RoleRecord, TokenRecord, UserRecord
 
 
 class AccessTable:
@@ -241,6 +241,42 @@ class AccessTable:
             return None if row is None else LoginRecord(row[0], row[1], bytes(row[2]), row[3], row[4])
 
         return await self._database.read(work)
+
+    async def failures(self) -> Sequence[FailureRecord]:
+        """Wrong logins of late, the oldest first."""
+
+        def work(connection: sqlite3.Connection) -> Sequence[FailureRecord]:
+            rows = connection.execute("SELECT kind, name, count, last_ns FROM login_failures ORDER BY last_ns")
+            return [FailureRecord(*row) for row in rows]
+
+        return await self._database.read(work)
+
+    async def note_failures(self, records: Sequence[FailureRecord], *, since_ns: int, rows_max: int) -> None:
+        """Add or replace; those before `since_ns` go, and the oldest of more than `rows_max` of a kind."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM login_failures WHERE last_ns < ?", (since_ns,))
+            for record in records:
+                connection.execute(
+                    """INSERT OR REPLACE INTO login_failures (kind, name, count, last_ns)
+                    VALUES (:kind, :name, :count, :last_ns)""",
+                    asdict(record),
+                )
+                connection.execute(
+                    """DELETE FROM login_failures WHERE kind = ?1 AND name IN (SELECT name FROM login_failures
+                    WHERE kind = ?1 ORDER BY last_ns DESC, name LIMIT -1 OFFSET ?2)""",
+                    (record.kind, rows_max),
+                )
+
+        await self._database.write(work)
+
+    async def forget_failures(self, kind: str, name: str) -> None:
+        """Somebody got in. Nothing when there is none."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM login_failures WHERE kind = ? AND name = ?", (kind, name))
+
+        await self._database.write(work)
 
     async def set_login(self, record: LoginRecord) -> None:
         """Add or replace. Raises NotFoundError without the user."""

@@ -316,6 +316,19 @@ CREATE TABLE sync_jobs (
 ) STRICT;
 """,
     ),
+    Migration(
+        11,
+        "wrong logins are counted across restarts",
+        """
+CREATE TABLE login_failures (
+    kind    TEXT NOT NULL,       -- 'user' or 'peer'
+    name    TEXT NOT NULL,       -- auth-id that was tried, or address it came from
+    count   INTEGER NOT NULL,    -- wrong logins in a row
+    last_ns INTEGER NOT NULL,    -- the last one
+    PRIMARY KEY (kind, name)
+) STRICT, WITHOUT ROWID;
+""",
+    ),
 )
 
 

@@ -76,11 +76,33 @@ class LoginRecord:
     recovery: str = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class FailureRecord:
+    """Wrong logins of late: of a user (`kind` "user") or from an address ("peer")."""
+
+    kind: str
+    name: str
+    count: int
+    last_ns: int
+
+
 class LoginRecords(Protocol):
     """Passwords and second factors of users."""
 
     async def login(self, auth_id: str) -> LoginRecord | None:
         """None when the user has none, or does not exist."""
+        ...
+
+    async def failures(self) -> Sequence[FailureRecord]:
+        """All that are kept, the oldest first."""
+        ...
+
+    async def note_failures(self, records: Sequence[FailureRecord], *, since_ns: int, rows_max: int) -> None:
+        """Add or replace, durably; those before `since_ns` go, and the oldest of more than `rows_max` of a kind."""
+        ...
+
+    async def forget_failures(self, kind: str, name: str) -> None:
+        """Nothing when there is none."""
         ...
 
     async def set_login(self, record: LoginRecord) -> None:

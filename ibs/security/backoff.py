@@ -1,7 +1,7 @@
 """How long somebody must wait after wrong passwords: nothing for the first few, then twice as long each time.
 
-Used by `security.logins`, for users and for addresses. In memory: a restart forgets it, and nothing else does before
-its time. Bounded: who was quiet longest is forgotten first.
+Used by `security.logins`, for users and for addresses, which also keeps the counts in the catalog and gives them back
+after a restart (`recall`). Bounded: who was quiet longest is forgotten first.
 """
 
 from __future__ import annotations
@@ -48,6 +48,17 @@ class Backoff:
             self._seen.popitem(last=False)
         return seen.count
 
-    def forget(self, key: str) -> None:
-        """Somebody got in."""
-        self._seen.pop(key, None)
+    def recall(self, key: str, count: int, seconds_ago: float) -> None:
+        """Take over what was noted before a restart; in the order of time. Too old is passed over.
+
+        A clock that was set back meanwhile never shortens a wait: then the failure counts as one of just now.
+        """
+        ago = max(seconds_ago, 0.0)
+        if ago <= limits_access.LOGIN_FORGET_SECONDS:
+            self._seen[key] = _Failures(count, self._clock.monotonic() - ago)
+            while len(self._seen) > limits.AUTH_PEERS_MAX:
+                self._seen.popitem(last=False)
+
+    def forget(self, key: str) -> bool:
+        """Somebody got in; whether there was anything to forget."""
+        return self._seen.pop(key, None) is not None

@@ -3,7 +3,8 @@
 Made by `app`; called by `control`. A login gives a secret for `user@realm` itself, good for some hours or until the
 server restarts, with the user's own rights; API tokens need none of this and stay as they are. Invariants: passwords
 are kept as Argon2id, one-time secrets sealed under the server key, recovery codes as keyed digests; each code works
-once; whether a user exists is not told by answer or time; who must wait is refused before anything is computed.
+once; whether a user exists is not told by answer or time; who must wait is refused before anything is computed; a
+wrong login is counted durably before it is answered, so a restart is no way around the wait.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ import trio
 from nacl import pwhash
 from nacl.exceptions import CryptoError
 
-from ibs.core import limits_access
+from ibs.core import limits, limits_access
 from ibs.core.access import AuthId, check_auth_id
 from ibs.core.events import Event, EventSource, Severity
 from ibs.core.names import format_time
 from ibs.errors import ConflictError, NotAuthenticated, NotFoundError, UsageError
-from ibs.ports.access import LoginRecord, LoginRecords
+from ibs.ports.access import FailureRecord, LoginRecord, LoginRecords
 from ibs.ports.clock import Clock
 from ibs.ports.pool import Pool
 from ibs.runtime.bus import Bus
@@ -39,6 +40,7 @@ from ibs.wire.access import LoginGranted, LoginRequest, LoginView, TotpMade
 
 _NS = 1_000_000_000
 _PURPOSE = "totp"
+_USER, _PEER = "user", "peer"
 _WRONG = "the login is not valid"
 _DECOY = LoginRecord("", "", b"", 0, "")
 
@@ -68,6 +70,7 @@ class Logins:
         self._entropy = entropy
         self._users = Backoff(clock, limits_access.LOGIN_FREE_FAILURES)
         self._peers = Backoff(clock, limits_access.LOGIN_FREE_FAILURES)
+        self._recalled = False
         self._one = trio.Lock()  # a code is used once, and guessing does not get faster by asking at once
         self._decoy_hash = b""
 
@@ -80,17 +83,19 @@ class Logins:
         except UsageError as error:  # a stranger hears of nothing but its login
             raise NotAuthenticated(error.message, hint=error.hint) from error
         async with self._one:
+            await self._recall()
             self._refuse_waiting(str(who), peer)
             record = await self._records.login(str(who))
             fits = await self._pool.cpu(self._password_fits, record, request.password)
             if record is None or not fits:
-                raise self._failed(str(who), peer)
-            used = self._second_factor(record, request.code, str(who), peer)
+                raise await self._failed(str(who), peer)
+            used = await self._second_factor(record, request.code, str(who), peer)
             if why := self._checker.why_not_valid(str(who)):
                 raise NotAuthenticated(why, hint="ask an administrator")
             if used is not None:
                 await self._records.set_login(used)
-            self._users.forget(str(who))
+            if self._users.forget(str(who)):
+                await self._records.forget_failures(_USER, str(who))
         secret = new_secret(self._entropy)
         expires_ns = self._clock.now_ns() + limits_access.LOGIN_SESSION_SECONDS * _NS
         digest = token_digest(self._secrets.token_key, str(who), secret)
@@ -102,6 +107,16 @@ class Logins:
         """All logins of a user end; its tokens stay."""
         self._checker.end_sessions(auth_id)
 
+    async def _recall(self) -> None:
+        """Once, before the first login is looked at: without the counts of before nobody gets in."""
+        if self._recalled:
+            return
+        now_ns = self._clock.now_ns()
+        for one in await self._records.failures():
+            counts = self._users if one.kind == _USER else self._peers
+            counts.recall(one.name, one.count, (now_ns - one.last_ns) / _NS)
+        self._recalled = True
+
     def _refuse_waiting(self, user: str, peer: str) -> None:
         wait = max(self._users.wait(user), self._peers.wait(peer))
         if wait > 0:
@@ -110,8 +125,16 @@ class Logins:
                 hint="API tokens are not affected",
             )
 
-    def _failed(self, user: str, peer: str) -> NotAuthenticated:
-        count = max(self._users.failed(user), self._peers.failed(peer))
+    async def _failed(self, user: str, peer: str) -> NotAuthenticated:
+        of_user, from_peer = self._users.failed(user), self._peers.failed(peer)
+        count = max(of_user, from_peer)
+        now_ns = self._clock.now_ns()
+        with trio.CancelScope(shield=True):  # hanging up does not make a guess uncounted
+            await self._records.note_failures(
+                [FailureRecord(_USER, user, of_user, now_ns), FailureRecord(_PEER, peer, from_peer, now_ns)],
+                since_ns=now_ns - int(limits_access.LOGIN_FORGET_SECONDS) * _NS,
+                rows_max=limits.AUTH_PEERS_MAX,
+            )
         text = f"login of {user} from {peer or 'unknown'} failed, {count} times by now"
         if count <= limits_access.LOGIN_FREE_FAILURES or count & (count - 1) == 0:  # a flood is not a flood of events
             self._tell("authentication.failed", text, Severity.WARNING, user, peer)
@@ -128,7 +151,7 @@ class Logins:
         except CryptoError:
             return False
 
-    def _second_factor(self, record: LoginRecord, code: str, user: str, peer: str) -> LoginRecord | None:
+    async def _second_factor(self, record: LoginRecord, code: str, user: str, peer: str) -> LoginRecord | None:
         """The record with the code used up; None when the user has no second factor. Raises NotAuthenticated."""
         if not record.totp:
             return None
@@ -142,7 +165,7 @@ class Logins:
         left, wanted = record.recovery.split(), self._recovery_digest(user, text)
         kept = [one for one in left if not hmac.compare_digest(one, wanted)]
         if len(kept) == len(left):
-            raise self._failed(user, peer)
+            raise await self._failed(user, peer)
         self._tell(
             "authentication.recovery",
             f"{user} used a recovery code, {len(kept)} are left",

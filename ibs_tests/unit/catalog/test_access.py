@@ -9,7 +9,7 @@ import pytest
 from ibs.catalog.catalog import Catalog
 from ibs.core import limits
 from ibs.errors import ConflictError, NotFoundError
-from ibs.ports.access import AccessRecords, AclRecord, TokenRecord, UserRecord
+from ibs.ports.access import AccessRecords, AclRecord, FailureRecord, TokenRecord, UserRecord
 
 ANNA = UserRecord("anna@ibs", True, "c", 1)
 TOKEN = TokenRecord("anna@ibs!host", "anna@ibs", bytes(32), True, "t", 2, 30, None)
@@ -109,3 +109,19 @@ async def test_bounded(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> Non
     ):
         with pytest.raises(ConflictError, match="no more are kept"):
             await call
+
+
+async def test_wrong_logins_are_kept_up_to_a_bound_and_for_a_time(catalog: Catalog) -> None:
+    access = catalog.access
+    rows = [FailureRecord("user", name, 1, time) for time, name in enumerate("dcba")]
+    for row in rows:
+        peer = FailureRecord("peer", "192.0.2.1", 7, row.last_ns)
+        await access.note_failures([row, peer], since_ns=0, rows_max=3)
+    assert set(await access.failures()) == {*rows[1:], peer}
+    assert [one.last_ns for one in await access.failures()] == [1, 2, 3, 3]
+    await access.forget_failures("user", "a")
+    await access.forget_failures("peer", "a")
+    assert set(await access.failures()) == {*rows[1:3], peer}
+    again = FailureRecord("user", "b", 2, 9)
+    await access.note_failures([again], since_ns=3, rows_max=3)
+    assert list(await access.failures()) == [peer, again]

@@ -36,3 +36,22 @@ def test_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for key in ("a", "b", "c"):
         backoff.failed(key)
     assert [backoff.wait(key) > 0 for key in ("a", "b", "c")] == [False, True, True]
+
+
+def test_what_was_noted_before_a_restart_counts_on() -> None:
+    backoff = Backoff(ManualClock(), 3)
+    backoff.recall("old", 9, limits_access.LOGIN_FORGET_SECONDS + 1)
+    backoff.recall("a", 6, 3.0)
+    backoff.recall("future", 6, -1000.0)
+    assert [backoff.wait(key) for key in ("old", "a", "future")] == [0, 5, 8]
+    assert backoff.failed("a") == 7
+    assert backoff.forget("a")
+    assert not backoff.forget("a")
+
+
+def test_what_is_taken_over_is_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "AUTH_PEERS_MAX", 2)
+    backoff = Backoff(ManualClock(), 1)
+    for ago, key in ((3.0, "a"), (2.0, "b"), (1.0, "c")):
+        backoff.recall(key, 9, ago)
+    assert [backoff.wait(key) > 0 for key in ("a", "b", "c")] == [False, True, True]

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
+from datetime import timedelta
 
 import pytest
 
 from ibs.core import limits_access
 from ibs.core.access import Privilege
-from ibs.errors import ConflictError, NotAuthenticated, NotFoundError, UsageError
+from ibs.errors import ConflictError, NotAuthenticated, NotFoundError, UnavailableError, UsageError
+from ibs.ports.access import FailureRecord
+from ibs.runtime.clock import ManualClock
 from ibs.runtime.pool import InlinePool
 from ibs.security import totp
 from ibs.security.access import Principal
 from ibs.security.logins import Logins
-from ibs.security.secrets import load_secrets
+from ibs.security.secrets import ServerSecrets, load_secrets
 from ibs.wire.access import LoginRequest
 from ibs_tests.support.identities import ADMIN, KEY, World
 
@@ -26,18 +30,22 @@ async def logins(world: World, monkeypatch: pytest.MonkeyPatch) -> Logins:
     monkeypatch.setattr(limits_access, "PASSWORD_MEMORY_BYTES", 8192)
     secrets = load_secrets(world.catalog.state)
     object.__setattr__(secrets, "token_key", KEY)
-    made = Logins(
+    made = start(world, secrets, world.clock)
+    await world.token("anna@ibs!t")
+    await made.set_password(ADMIN, ANNA, PASSWORD)
+    return made
+
+
+def start(world: World, secrets: ServerSecrets, clock: ManualClock) -> Logins:
+    return Logins(
         world.catalog.access,
         world.checker,
         world.identities,
         secrets,
-        clock=world.clock,
+        clock=clock,
         bus=world.bus,
         pool=InlinePool(),
     )
-    await world.token("anna@ibs!t")
-    await made.set_password(ADMIN, ANNA, PASSWORD)
-    return made
 
 
 async def enter(logins: Logins, password: str = PASSWORD, code: str = "", who: str = ANNA, peer: str = PEER) -> str:
@@ -111,6 +119,42 @@ async def test_guessing_gets_slower_for_the_user_and_for_the_address(world: Worl
     assert (await world.checker.authenticate(header, "198.51.100.1")).auth_id == "anna@ibs!machine"
     kinds = [event.kind for event in world.events]
     assert kinds.count("authentication.failed") == 2 * limits_access.LOGIN_FREE_FAILURES
+
+
+async def test_a_restart_is_no_way_around_the_wait(world: World, logins: Logins) -> None:
+    def restarted(seconds_later: int) -> Logins:
+        booted = ManualClock(world.clock.now() + timedelta(seconds=seconds_later))  # its monotonic time begins anew
+        return start(world, load_secrets(world.catalog.state), booted)
+
+    for number in range(limits_access.LOGIN_FREE_FAILURES + 3):
+        with pytest.raises(NotAuthenticated, match="not valid"):
+            await enter(logins, "wrong", peer=f"192.0.2.{number}")
+        world.clock.advance(logins._users.wait(ANNA))
+    with pytest.raises(NotAuthenticated, match="not valid"):
+        await enter(logins, "wrong")
+    for later, seconds in ((0, 17), (3, 14), (-86_400, 17)):  # a clock that was set back shortens nothing
+        with pytest.raises(NotAuthenticated, match=f"too many failed logins for {ANNA} .* in {seconds} seconds"):
+            await enter(restarted(later))
+    with pytest.raises(NotAuthenticated, match="not valid"):
+        await enter(restarted(16), "wrong")
+    assert [one.count for one in await world.catalog.access.failures() if one.name == ANNA] == [10]
+    await enter(restarted(16 + 32))
+    assert ANNA not in [one.name for one in await world.catalog.access.failures()]
+    assert restarted(0)._users.wait(ANNA) == 0
+    await enter(restarted(0))
+
+
+async def test_nobody_gets_in_while_the_counts_cannot_be_read(
+    world: World, logins: Logins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unreadable() -> Sequence[FailureRecord]:
+        raise UnavailableError("the state cannot be read")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(world.catalog.access, "failures", unreadable)
+        with pytest.raises(UnavailableError):
+            await enter(logins)
+    await enter(logins)
 
 
 async def test_a_second_factor_is_wanted_and_each_code_fits_once(world: World, logins: Logins) -> None:
