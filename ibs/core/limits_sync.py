@@ -12,6 +12,8 @@ PULL_BATCH_CHUNKS: Final = 7
 PULL_REQUESTS: Final = 4
 """Requests under way at once."""
 PULL_TROUBLES_SHOWN: Final = 100
+LOCK_DRIFT_SECONDS: Final = 60
+"""A lock here that ends so much earlier than at its source is as long: clocks differ."""
 SYNC_JOBS_MAX: Final = 1000
 SYNC_LOOK_SECONDS: Final = 10
 """How often it is looked which jobs are due."""

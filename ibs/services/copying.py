@@ -35,6 +35,7 @@ from ibs.ports.clock import Clock
 from ibs.ports.pool import Pool
 from ibs.runtime.background import leaf
 from ibs.runtime.throttle import Throttle
+from ibs.services.locking import keep_locks
 from ibs.services.pulling import Figures, Place, Wish, pull_snapshot
 from ibs.services.remotes import Remotes
 from ibs.services.sync_select import Bring, Filter, Plan, Seen, plan, vanished
@@ -92,6 +93,7 @@ class Copying:
             binned = set() if request.again else await _binned(datastore, Namespace.parse(request.namespace))
             chosen = plan(_seen(there), _seen(here), wanted, self._clock.now(), binned, resync=False)
             _tell_plan(task, chosen, request)
+            await keep_locks(task, datastore, request, there, self._clock.now())
             figures, failed = Figures(), 0
             throttle = Throttle(self._clock, request.bandwidth or None)
             place = Place(datastore, task.auth_id, task.upid, _Quiet(), self._pool, throttle)
@@ -105,7 +107,10 @@ class Copying:
                     notes=view.notes,
                     protected=view.protected,
                 )
-                failed += not await self._one(api, wish, place, figures, task)
+                if await self._one(api, wish, place, figures, task):
+                    await keep_locks(task, datastore, request, [view], self._clock.now())
+                else:
+                    failed += 1
         if request.remove_vanished:
             await _remove_vanished(task, datastore, request, _seen(there), wanted)
         return _summary(task, chosen, figures, failed)

@@ -132,6 +132,19 @@ def test_what_was_forgotten_here_is_not_brought_again_unasked(sites: Sites) -> N
     assert [row["snapshot"] for row in listed] == [snapshot]
 
 
+def test_a_lock_there_holds_here_also_when_it_was_set_later(sites: Sites) -> None:
+    first, second = (sites.back_up(group="locked") for _ in range(2))
+    sites.there.admin("snapshot", "lock", "replica", first, "--until", "2d")
+    only = ("--group", "host/locked")
+    assert f"{first} is locked until" in sites.pull(*only)
+    assert "is locked until" not in sites.pull(*only), "it is already"
+    sites.there.admin("snapshot", "lock", "replica", second, "--until", "3d")
+    assert f"{second} is locked until" in sites.pull(*only)
+    for snapshot in (first, second):
+        refused = sites.here.client("main", "snapshot", "forget", snapshot, check=None)
+        assert "is locked until" in refused.err
+
+
 def test_a_job_brings_by_itself_and_clears_away_what_vanished(sites: Sites) -> None:
     names = [sites.back_up(group="jobs") for _ in range(3)]
     sites.there.client("replica", "snapshot", "protect", names[0])
