@@ -109,7 +109,7 @@ class Record:
             auth_id=self.principal.auth_id if self.principal is not None else "",
             peer=self._peer,
             action=self._route.operation,
-            target=target or self._route.path,
+            target=target or (not bare and _named(self.call)) or self._route.path,
             outcome=outcome,
             error=error,
             before=before,
@@ -128,6 +128,15 @@ class Record:
             return None, asked
         before, after = difference(self._before, await standing(call, self._route.operation))
         return before or None, {**(asked or {}), **(after or {}), **call.audit} or None
+
+
+def _named(call: Call | None) -> str:
+    """What is made, where the path does not say it: its name in the body."""
+    for word in ("name", "auth_id", "fingerprint"):
+        named = getattr(call.body, word, "") if call is not None else ""
+        if isinstance(named, str) and named:
+            return named
+    return ""
 
 
 async def plane_refused(audit: Audit | None, auth_id: str, peer: str, error: IbsError) -> None:

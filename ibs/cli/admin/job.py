@@ -24,7 +24,7 @@ from ibs.cli.output import (
 )
 from ibs.cli.policies import KeepDaily, KeepHourly, KeepLast, KeepMonthly, KeepWeekly, KeepYearly, policy_of
 from ibs.errors import UsageError
-from ibs.units import format_rate, parse_duration, parse_rate
+from ibs.units import format_duration, format_rate, parse_duration, parse_rate
 from ibs.wire.jobs import CalendarRow, JobCreate, JobSpec, JobStarted, JobUpdate, JobView
 
 root = app("job", "Jobs: what is backed up where and when, without anybody asking.")
@@ -341,7 +341,7 @@ def _print(view: JobView, output: Output) -> None:
         ("Hosts", ", ".join(view.comes_to) or "none at present"),
         ("Datastore", f"{spec.store}{' namespace ' + spec.namespace if spec.namespace else ''}"),
         ("Schedule", f"{spec.schedule} ({spec.time_zone})" if spec.schedule else "by hand"),
-        ("Random delay", f"up to {spec.random_delay} s" if spec.random_delay else ""),
+        ("Random delay", f"up to {format_duration(spec.random_delay)}" if spec.random_delay else ""),
         ("Window", ", ".join(spec.window)),
         ("Retries", str(spec.retries or "")),
         ("Bandwidth", f"at most {format_rate(spec.bandwidth)} a task" if spec.bandwidth else ""),

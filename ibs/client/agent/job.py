@@ -62,6 +62,8 @@ class Job:
         self._scope = trio.CancelScope()
         self._began = clock.monotonic()
         self.stopping = False
+        self.ended = False
+        """The work is over; the server may still have to be told."""
         self._attempt = trio.CancelScope()
 
     def stop(self) -> None:
@@ -82,6 +84,7 @@ class Job:
         with self._scope:
             end = await self._end()
             if end is not None:
+                self.ended = True
                 _log.info("a task has ended here", task=self.upid, status=end.status, message=end.message)
                 await self._tell(end)
 

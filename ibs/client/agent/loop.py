@@ -150,7 +150,8 @@ class Agent:
         for upid in orders.stop:
             if upid in self._jobs and not self._jobs[upid].stopping:
                 new = True
-                _log.info("the server stops a task", task=upid)
+                if not self._jobs[upid].ended:  # else it has heard so, before the answer that it heard came here
+                    _log.info("the server stops a task", task=upid)
                 self._jobs[upid].stop()
         for upid in orders.again:
             if upid in self._jobs:

@@ -56,6 +56,21 @@ class Kept:
 BODY = {"product": "p", "version": "v", "api": "a"}
 
 
+async def test_what_is_made_is_named(certificates: Certificates) -> None:
+    context, kept = FakeContext(), Kept()
+    context.audit = kept  # type: ignore[assignment]
+    root = context.access.grant("a@ibs!t", "Admin", "/")
+    async with serving(create_app(context, ALL), certificates) as served, served.http(root) as http:  # type: ignore[arg-type]
+        await http.post("/access/users", json={"auth_id": "anna@ibs"})
+        await http.post("/datastores", json={"name": "main", "path": "/srv/main"})
+        await http.post("/logout")
+    assert [(row["action"], row["target"]) for row in kept.rows] == [
+        ("user_create", "anna@ibs"),
+        ("datastore_create", "main"),
+        ("logout", "/logout"),
+    ]
+
+
 async def test_rows(certificates: Certificates) -> None:
     context, kept = FakeContext(), Kept()
     context.audit = kept  # type: ignore[assignment]
