@@ -1,7 +1,7 @@
 """How many wrong credentials each address sent lately, so that a stranger can flood neither audit log nor bus.
 
-Used by `security.access`. Bounded: the address that was quiet longest is forgotten first. IPv6 addresses count by
-their /64, since a host has that many to choose from.
+Used by `security.access`; `peer_key` also by `security.logins`. Bounded: the address that was quiet longest is
+forgotten first. IPv6 addresses count by their /64, since a host has that many to choose from.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Attempts:
 
     def failed(self, peer: str) -> int:
         """Note a failure; return how many there were in the current window, this one included."""
-        now, key = self._clock.monotonic(), _key(peer)
+        now, key = self._clock.monotonic(), peer_key(peer)
         seen = self._peers.get(key)
         if seen is None or now - seen.since >= limits.AUTH_FAILURE_WINDOW_SECONDS:
             seen = self._peers[key] = _Failures(now, 0)
@@ -43,7 +43,8 @@ class Attempts:
         return len(self._peers)
 
 
-def _key(peer: str) -> str:
+def peer_key(peer: str) -> str:
+    """What `peer` counts as: the address, of IPv6 its /64; whatever else it is, bounded."""
     try:
         address = ipaddress.ip_address(peer.partition("%")[0])
     except ValueError:

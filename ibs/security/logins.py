@@ -31,6 +31,7 @@ from ibs.ports.pool import Pool
 from ibs.runtime.bus import Bus
 from ibs.security import totp
 from ibs.security.access import AccessChecker
+from ibs.security.attempts import peer_key
 from ibs.security.backoff import Backoff
 from ibs.security.identities import Identities
 from ibs.security.secrets import ServerSecrets
@@ -118,7 +119,7 @@ class Logins:
         self._recalled = True
 
     def _refuse_waiting(self, user: str, peer: str) -> None:
-        wait = max(self._users.wait(user), self._peers.wait(peer))
+        wait = max(self._users.wait(user), self._peers.wait(peer_key(peer)))
         if wait > 0:
             raise NotAuthenticated(
                 f"too many failed logins for {user} or from {peer or 'there'}; try again in {int(wait) + 1} seconds",
@@ -126,12 +127,12 @@ class Logins:
             )
 
     async def _failed(self, user: str, peer: str) -> NotAuthenticated:
-        of_user, from_peer = self._users.failed(user), self._peers.failed(peer)
+        of_user, from_peer = self._users.failed(user), self._peers.failed(peer_key(peer))
         count = max(of_user, from_peer)
         now_ns = self._clock.now_ns()
         with trio.CancelScope(shield=True):  # hanging up does not make a guess uncounted
             await self._records.note_failures(
-                [FailureRecord(_USER, user, of_user, now_ns), FailureRecord(_PEER, peer, from_peer, now_ns)],
+                [FailureRecord(_USER, user, of_user, now_ns), FailureRecord(_PEER, peer_key(peer), from_peer, now_ns)],
                 since_ns=now_ns - int(limits_access.LOGIN_FORGET_SECONDS) * _NS,
                 rows_max=limits.AUTH_PEERS_MAX,
             )

@@ -121,6 +121,15 @@ async def test_guessing_gets_slower_for_the_user_and_for_the_address(world: Worl
     assert kinds.count("authentication.failed") == 2 * limits_access.LOGIN_FREE_FAILURES
 
 
+async def test_a_network_full_of_addresses_waits_as_one(logins: Logins) -> None:
+    for number in range(limits_access.LOGIN_FREE_FAILURES):
+        with pytest.raises(NotAuthenticated, match="not valid"):
+            await enter(logins, "wrong", who=f"nobody{number}@ibs", peer=f"2001:db8::{number + 1}")
+    with pytest.raises(NotAuthenticated, match="or from 2001:db8::ffff; try again"):
+        await enter(logins, peer="2001:db8::ffff")
+    await enter(logins, peer="2001:db8:0:1::1")
+
+
 async def test_a_restart_is_no_way_around_the_wait(world: World, logins: Logins) -> None:
     def restarted(seconds_later: int) -> Logins:
         booted = ManualClock(world.clock.now() + timedelta(seconds=seconds_later))  # its monotonic time begins anew
