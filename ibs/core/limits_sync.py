@@ -8,7 +8,9 @@ REMOTES_MAX: Final = 1000
 REMOTE_SECRET_CHARS_MAX: Final = 256
 REMOTE_TEXT_CHARS_MAX: Final = 256
 PULL_BATCH_CHUNKS: Final = 7
-"""Chunks a request: as many as fit into one answer whatever their size."""
+"""Chunks a request that fit into one answer whatever their size; by their lengths more are asked for."""
+PULL_BLOB_EXTRA_BYTES: Final = 64 * 1024
+"""How much larger than its plain bytes a blob may be, generously."""
 PULL_REQUESTS: Final = 4
 """Requests under way at once."""
 PULL_TROUBLES_SHOWN: Final = 100

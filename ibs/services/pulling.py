@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import trio
+from numpy.typing import NDArray
 
 from ibs.client.transport import HttpRestoreTransport
 from ibs.core import index, limits, limits_sync
@@ -21,9 +22,8 @@ from ibs.core.index import IdArray, IndexHeader
 from ibs.core.manifest import ManifestArchive, Signature
 from ibs.engine.datastore import Datastore
 from ibs.engine.session.facts import Foreign, SessionObserver
-from ibs.engine.session.records import distinct
 from ibs.engine.session.session import WriteSession
-from ibs.errors import FormatError, IbsError, SignatureInvalid
+from ibs.errors import FormatError, IbsError, SignatureInvalid, UsageError
 from ibs.ports.pool import Pool
 from ibs.ports.transport import Buffer
 from ibs.runtime.throttle import Throttle
@@ -126,11 +126,11 @@ async def _archive(  # noqa: PLR0917 - one archive, in the order of the way
     moved: Callable[[], None],
 ) -> None:
     raw = await transport.file(f"{archive.name}.idx")
-    header, ids = await place.pool.cpu(_checked_index, raw, archive)
+    header, ids, lengths = await place.pool.cpu(_checked_index, raw, archive)
     usable = await session.adopt(ids)
-    missing = ids[~usable]
     figures.chunks_there += int(usable.sum())
-    await _fetch(transport, session, missing, place.throttle, figures, moved)
+    batches = batches_of(ids[~usable], lengths[~usable])
+    await _fetch(transport, session, batches, place.throttle, figures, moved)
     step = limits.RECORDS_BODY_BYTES_MAX // header.record_bytes
     records = memoryview(raw)[index.HEADER_BYTES :]
     for first in range(0, header.records, step):
@@ -150,18 +150,16 @@ async def _archive(  # noqa: PLR0917 - one archive, in the order of the way
 async def _fetch(  # noqa: PLR0917 - as above
     transport: HttpRestoreTransport,
     session: WriteSession,
-    missing: IdArray,
+    batches: Iterator[list[bytes]],
     throttle: Throttle | None,
     figures: Figures,
     moved: Callable[[], None],
 ) -> None:
     """Several requests under way at once; each batch is received and pinned here before the next is asked for."""
-    starts = iter(range(0, len(missing), limits_sync.PULL_BATCH_CHUNKS))
 
     async def work() -> None:
-        for start in starts:
-            ids = [chunk.tobytes() for chunk in missing[start : start + limits_sync.PULL_BATCH_CHUNKS]]
-            blobs = await transport.fetch(ids)
+        for ids in batches:
+            blobs = await fetch_batch(transport, ids)
             for part in _parts(blobs):
                 await session.send(part)
             figures.chunks += len(blobs)
@@ -174,6 +172,32 @@ async def _fetch(  # noqa: PLR0917 - as above
     async with trio.open_nursery() as nursery:  # noqa: TID251 - the requests of one archive
         for _ in range(limits_sync.PULL_REQUESTS):
             nursery.start_soon(work)
+
+
+def batches_of(ids: IdArray, lengths: NDArray[np.int64]) -> Iterator[list[bytes]]:
+    """As many chunks a request as one answer holds by their lengths: on a long line each request costs its way."""
+    batch: list[bytes] = []
+    size = 0
+    for chunk, length in zip(ids, lengths, strict=True):
+        most = int(length) + limits_sync.PULL_BLOB_EXTRA_BYTES
+        if batch and (len(batch) == limits.FETCH_IDS_MAX or size + most > limits.FETCH_ANSWER_BYTES_MAX):
+            yield batch
+            batch, size = [], 0
+        batch.append(chunk.tobytes())
+        size += most
+    if batch:
+        yield batch
+
+
+async def fetch_batch(transport: HttpRestoreTransport, ids: Sequence[bytes]) -> Sequence[Buffer]:
+    """The blobs in the order asked. An index may lie about lengths: what is refused is asked for in small requests."""
+    few = limits_sync.PULL_BATCH_CHUNKS
+    try:
+        return await transport.fetch(ids)
+    except UsageError:
+        if len(ids) <= few:
+            raise
+    return [blob for first in range(0, len(ids), few) for blob in await transport.fetch(ids[first : first + few])]
 
 
 def _parts(blobs: Sequence[Buffer]) -> Iterator[Sequence[Buffer]]:
@@ -190,15 +214,26 @@ def _parts(blobs: Sequence[Buffer]) -> Iterator[Sequence[Buffer]]:
         yield part
 
 
-def _checked_index(raw: bytes, archive: ManifestArchive) -> tuple[IndexHeader, IdArray]:
-    """Header, and the distinct ids of the chunks that it needs. Raises FormatError."""
+def _checked_index(raw: bytes, archive: ManifestArchive) -> tuple[IndexHeader, IdArray, NDArray[np.int64]]:
+    """Header, and the distinct ids of the chunks that it needs with their plain lengths. Raises FormatError."""
     if len(raw) != archive.index_bytes or digest(raw).hex() != archive.index_digest:
         raise FormatError(f"the index of {archive.name} that arrived is not the one its manifest states")
     header = index.parse_header(raw, file_bytes=len(raw))
     records = memoryview(raw)[index.HEADER_BYTES :]
     index.check_records(header, records)
-    ids = distinct(index.record_ids(records, header.record_bytes))
-    return header, ids[np.any(ids != 0, axis=1)]  # a hole of an image has no chunk
+    ids, lengths = distinct_lengths(header, records)
+    stored = np.any(ids != 0, axis=1)  # a hole of an image has no chunk
+    return header, ids[stored], lengths[stored]
+
+
+def distinct_lengths(header: IndexHeader, records: Buffer) -> tuple[IdArray, NDArray[np.int64]]:
+    """Each id once, in bytewise order, and the plain length that the index gives it."""
+    whole = np.ascontiguousarray(index.record_ids(records, header.record_bytes)).view(np.dtype((np.void, 32))).ravel()
+    found, first = np.unique(whole, return_index=True)
+    ids = found.view(np.uint8).reshape(-1, 32)
+    if header.kind != index.TREE:
+        return ids, np.full(len(ids), header.chunk_bytes, dtype=np.int64)
+    return ids, index.tree_records(records)["plain_length"][first].astype(np.int64)
 
 
 async def _close(transport: HttpRestoreTransport, status: str, message: str) -> None:
