@@ -30,6 +30,7 @@ class KeyRow:
     retired_ns: int | None = None
     retired_by: str = ""
     public: str
+    last_seen_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +78,16 @@ class KeyTable:
                     f"there are {limits_keys.REGISTERED_KEYS_MAX} registered keys already",
                     hint="remove some that no snapshot needs: ironcore-backup key remove",
                 )
+
+        await self._database.write(work)
+
+    async def seen(self, fingerprint: str, datastore: str, namespace: str, now_ns: int) -> None:
+        """Note when a backup came with the key in that scope; nothing when the row is gone."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            where = "fingerprint = ? AND datastore = ? AND namespace = ?"
+            query = f"UPDATE data_keys SET last_seen_ns = ? WHERE {where}"  # noqa: S608 - a constant
+            connection.execute(query, (now_ns, fingerprint, datastore, namespace))
 
         await self._database.write(work)
 

@@ -329,6 +329,13 @@ CREATE TABLE login_failures (
 ) STRICT, WITHOUT ROWID;
 """,
     ),
+    Migration(
+        12,
+        "when a data key was last used for a backup",
+        """
+ALTER TABLE data_keys ADD COLUMN last_seen_ns INTEGER;  -- last backup with it in this scope; NULL: none yet
+""",
+    ),
 )
 
 

@@ -11,6 +11,8 @@ SIGNATURE_BYTES: Final = 64
 """Of an Ed25519 signature."""
 REGISTERED_KEYS_MAX: Final = 10_000
 """Rows: a key in each of its scopes."""
+KEY_SEEN_SECONDS: Final = 3600
+"""How exactly it is known when a key was last used: not every backup writes to the state."""
 KEY_POLICIES_MAX: Final = 10_000
 KEY_SNAPSHOTS_SAID: Final = 5
 """Snapshots named in a refusal's sentence."""

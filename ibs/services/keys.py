@@ -44,11 +44,17 @@ class Keys:
     # --- what the engine asks ---
 
     async def find(self, store: str, namespace: str, fingerprint: str) -> RegisteredKey | None:
-        """The key, if it may be used for backups in that place."""
+        """The key, if it may be used for backups in that place; that it was used is noted."""
         for row in await self._table.list(fingerprint):
             if row.state != RETIRED and _covers(row.datastore, row.namespace, store, namespace):
+                await self._note_seen(row)
                 return RegisteredKey(row.fingerprint, bytes.fromhex(row.signer))
         return None
+
+    async def _note_seen(self, row: KeyRow) -> None:
+        now = self._clock.now_ns()
+        if abs(now - (row.last_seen_ns or 0)) >= limits_keys.KEY_SEEN_SECONDS * 10**9:
+            await self._table.seen(row.fingerprint, row.datastore, row.namespace, now)
 
     async def encryption_required(self, store: str, namespace: str) -> bool:
         """What the most specific policy for that place says; False without one."""
@@ -256,7 +262,13 @@ def _place(datastore: str, namespace: str) -> tuple[str, str]:
 def _view(rows: Sequence[KeyRow]) -> KeyView:
     first = rows[0]
     scopes = [
-        KeyScope(datastore=row.datastore, namespace=row.namespace, added=moment(row.added_ns), added_by=row.added_by)
+        KeyScope(
+            datastore=row.datastore,
+            namespace=row.namespace,
+            added=moment(row.added_ns),
+            added_by=row.added_by,
+            last_seen=moment(row.last_seen_ns),
+        )
         for row in rows
     ]
     return KeyView(
@@ -268,6 +280,7 @@ def _view(rows: Sequence[KeyRow]) -> KeyView:
         replaced_by=first.replaced_by,
         retired=moment(first.retired_ns),
         retired_by=first.retired_by,
+        last_seen=moment(max((row.last_seen_ns or 0 for row in rows), default=0) or None),
     )
 
 

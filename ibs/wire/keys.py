@@ -21,6 +21,7 @@ class KeyScope(Wire, frozen=True, kw_only=True):
     namespace: str = ""
     added: str
     added_by: str
+    last_seen: str = ""
 
 
 class KeySnapshots(Wire, frozen=True, kw_only=True):
@@ -39,7 +40,10 @@ class KeySnapshots(Wire, frozen=True, kw_only=True):
 
 
 class KeyView(Wire, frozen=True, kw_only=True):
-    """`state` is active, replaced (still taken) or retired. `needed_by` is there where one key is asked for."""
+    """`state` is active, replaced (still taken) or retired. `needed_by` is there where one key is asked for.
+
+    `last_seen`: about when a backup last came with it, to the hour; "" when none has.
+    """
 
     fingerprint: str
     comment: str = ""
@@ -49,6 +53,7 @@ class KeyView(Wire, frozen=True, kw_only=True):
     replaced_by: str = ""
     retired: str = ""
     retired_by: str = ""
+    last_seen: str = ""
     needed_by: list[KeySnapshots] = []
 
 

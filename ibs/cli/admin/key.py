@@ -47,6 +47,7 @@ _KEYS = (
     Column("SCOPE", _scopes),
     Column("ADDED", lambda row: row.scopes[0].added),
     Column("BY", lambda row: row.scopes[0].added_by),
+    Column("LAST SEEN", lambda row: row.last_seen or "-"),
     Column("REPLACED BY", lambda row: row.replaced_by[:23] or "-"),
 )
 _POLICIES = (
@@ -258,6 +259,7 @@ def _print(key: KeyView, output: Output) -> None:
         ("Comment", key.comment or "-"),
         ("State", f"{key.state} {key.retired} {key.retired_by}".rstrip()),
         ("Taken in", _scopes(key)),
+        ("Last seen", key.last_seen or "-"),
         ("Signing key", key.signer),
         ("Replaced by", key.replaced_by or "-"),
     ]

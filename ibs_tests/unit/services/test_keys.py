@@ -5,11 +5,12 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from ibs.core import publickey
+from ibs.core import limits_keys, publickey
 from ibs.core.ids import hex_fingerprint
 from ibs.core.keys import DataKeys
-from ibs.core.names import SnapshotName
+from ibs.core.names import SnapshotName, format_time
 from ibs.errors import ConflictError, NotFoundError, SignatureInvalid, UsageError
+from ibs.runtime.clock import ManualClock
 from ibs.services.keys import Keys
 from ibs.wire.keys import KeyPolicy, KeyRegister
 from ibs_tests.support.engine import backup, key_registry
@@ -50,6 +51,37 @@ async def test_a_key_is_taken_in_its_scope_only(house: House) -> None:
     with pytest.raises(ConflictError, match="registered there already"):
         await keys.register("a@ibs", request())
     assert [event.kind for event in house.events if event.kind.startswith("key.")] == ["key.registered"] * 2
+
+
+async def test_when_a_key_was_last_used_is_known_to_the_hour(house: House) -> None:
+    clock = ManualClock()
+    keys = Keys(house.catalog.keys, clock=clock, publish=house.publish)
+    await keys.register("a@ibs", request(datastore="main", namespace="web"))
+    await keys.register("a@ibs", request(datastore="other"))
+    await keys.find("main", "", OLD_NAME)
+    assert [(key.last_seen, [one.last_seen for one in key.scopes]) for key in await keys.list()] == [("", ["", ""])]
+    first = format_time(clock.now())
+    await keys.find("main", "web", OLD_NAME)
+    clock.advance(limits_keys.KEY_SEEN_SECONDS - 1)
+    await keys.find("main", "web", OLD_NAME)
+    (key,) = await keys.list()
+    assert key.last_seen == first
+    assert {one.datastore: one.last_seen for one in key.scopes} == {"main": first, "other": ""}
+    clock.advance(1)
+    await keys.find("main", "web", OLD_NAME)
+    assert (await keys.list())[0].last_seen == format_time(clock.now())
+
+
+async def test_a_retired_key_keeps_when_it_was_last_used(house: House) -> None:
+    clock = ManualClock()
+    keys = Keys(house.catalog.keys, clock=clock, publish=house.publish)
+    await keys.register("a@ibs", request())
+    await keys.find("main", "", OLD_NAME)
+    seen = (await keys.list())[0].last_seen
+    clock.advance(limits_keys.KEY_SEEN_SECONDS)
+    await keys.retire("a@ibs", OLD_NAME, house.datastores)
+    assert await keys.find("main", "", OLD_NAME) is None
+    assert (await keys.list())[0].last_seen == seen != ""
 
 
 async def test_what_does_not_fit_changes_nothing(house: House) -> None:
