@@ -53,6 +53,38 @@ def test_who_is_refused_there_is_told_what_to_do(sites: tuple[ServerProcess, Ser
     assert "remote update --name other --secret-file" in refused
 
 
+def test_s14_and_s16_a_job_that_may_not_or_cannot_says_why_and_goes_on_once_it_can(
+    sites: tuple[ServerProcess, ServerProcess], tmp_path: Path
+) -> None:
+    here, there = sites
+    job = ("--name", "primary-to-backup-archival")
+    remote(here, there, "primary", secret_of(there, "primary"), tmp_path)
+    here.admin("datastore", "create", "archive", "--path", str(tmp_path / "archive"))
+    here.admin("sync", "create", *job, "--remote", "primary", "--source", "replica", "--store", "archive")
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "file").write_bytes(b"x" * 100_000)
+    there.client("replica", "backup", f"t.tree:{tmp_path / 'tree'}", "--backup-id", "web01")
+
+    refused = here.admin("sync", "run", *job, check=None)
+    assert refused.status != 0
+    for words in ("not authorised: primary@ibs!site-a", "/datastore/replica", "that is what remote primary says"):
+        assert words in refused.out + refused.err
+    assert "not authorised" in here.admin("sync", "status", *job, "--output", "json").json()["last_error"]
+    for who in ("primary@ibs", "primary@ibs!site-a"):
+        there.admin("acl", "grant", "/datastore/replica", "Datastore.Reader", who)
+
+    here.admin("datastore", "quarantine", "archive", "--reason", "suspected")
+    held = here.admin("sync", "run", *job, check=3)
+    assert "datastore archive is quarantined (suspected)" in held.err
+    here.admin("datastore", "release", "archive", "--cause", "nothing found")
+
+    assert "1 snapshots brought" in here.admin("sync", "run", *job).out
+    status = here.admin("sync", "status", *job, "--output", "json").json()
+    assert (status["state"], status["last_error"], status["remote_trouble"]) == ("OK", "", "")
+    assert status["free_bytes_here"] > 0
+    assert status["free_bytes_remote"] > 0
+
+
 def test_s13_a_changed_certificate_is_never_taken_by_itself(
     sites: tuple[ServerProcess, ServerProcess], tmp_path: Path
 ) -> None:
