@@ -68,7 +68,10 @@ def test_unregistered_registered_and_nothing_readable_arrives(host: Host) -> Non
     assert host.server.client("main", "snapshot", "list", "--output", "json").json() == []
     host.server.admin("key", "register", host.public(host.key), "--datastore", "main")
     assert fingerprint[:23] in host.server.admin("key", "list").out
+    assert not host.server.admin("key", "list", "--output", "json").json()[0].get("last_seen")
     back_up(host, "--keyfile", host.key)
+    assert "LAST SEEN" in host.server.admin("key", "list").out
+    assert host.server.admin("key", "list", "--output", "json").json()[0]["last_seen"]
     for place in (host.folder / "store", host.folder / "server"):
         for marker in (NAME.encode(), CONTENT[:18]):
             assert files_with(place, marker) == [], "something readable left the host"
