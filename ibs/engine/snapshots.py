@@ -245,6 +245,7 @@ def snapshot_view(stored: StoredSnapshot) -> SnapshotView:
         manifest_digest=stored.digest.hex(),
         source="" if isinstance(manifest.source, msgspec.UnsetType) else manifest.source,
         brought=not isinstance(state.brought, msgspec.UnsetType),
+        brought_from="" if isinstance(state.brought, msgspec.UnsetType) else state.brought.remote,
     )
 
 

@@ -7,6 +7,7 @@ one is brought, `services.pulling`'s. One that cannot be brought is a warning, a
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from ibs.client.http import ApiClient
@@ -38,7 +39,7 @@ from ibs.runtime.throttle import Throttle
 from ibs.services.locking import keep_locks
 from ibs.services.pulling import Figures, Place, Wish, pull_snapshot
 from ibs.services.remotes import Remotes
-from ibs.services.sync_select import Bring, Filter, Plan, Seen, plan, vanished
+from ibs.services.sync_select import Bring, Filter, Plan, Seen, is_accident, plan, vanished
 from ibs.units import format_bytes
 from ibs.wire.datastore import SnapshotView
 from ibs.wire.session import StageFigures, StageReport
@@ -155,10 +156,21 @@ def filter_of(request: PullStart) -> Filter:
 async def _remove_vanished(
     task: Task, datastore: Datastore, request: PullStart, there: Sequence[Seen], wanted: Filter
 ) -> None:
-    """Put into the bin what sync brought and the source has no more; what may not go there is told and stays."""
+    """Put into the bin what was brought from this remote and it has no more; what may not go there is told and stays.
+
+    What looks like an accident over there (an empty datastore, a disk that is not mounted) is left alone as a whole.
+    """
     namespace = Namespace.parse(request.namespace)
     here = await datastore.snapshots.snapshot_views(namespace)
-    gone = vanished(there, _seen(here), wanted)
+    mine = {view.snapshot for view in here if view.brought_from == request.remote}
+    seen = [replace(one, brought=view.snapshot in mine) for view, one in zip(here, _seen(here), strict=True)]
+    gone = vanished(there, seen, wanted)
+    if is_accident(gone, seen, wanted):
+        task.warn(
+            f"{len(gone.remove)} snapshots from {request.remote} vanished there, most of what it ever sent: nothing is "
+            "removed here. If that is meant, forget them by hand: snapshot forget"
+        )
+        return
     for one in gone.remove:
         name = SnapshotName(namespace, one.group, one.time)
         try:

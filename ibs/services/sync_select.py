@@ -14,9 +14,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from typing import Final
 
 from ibs.core.names import BACKUP_TYPES, Group, check_name
 from ibs.errors import UsageError
+
+VANISHED_FEW: Final = 5
+"""So many may vanish at once, whatever their share."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +177,15 @@ def vanished(source: Sequence[Seen], target: Sequence[Seen], wanted: Filter) -> 
             else:
                 remove.append(one)
     return Vanished(tuple(remove), tuple(kept))
+
+
+def is_accident(gone: Vanished, target: Sequence[Seen], wanted: Filter) -> bool:
+    """Whether so much vanished at once that the source is in trouble rather than tidy: more than half of what it
+    brought, and more than a few.
+    """
+    brought = sum(one.brought for one in target if wanted.covers(one.group))
+    lost = len(gone.remove) + len(gone.kept)
+    return lost > VANISHED_FEW and 2 * lost > brought
 
 
 def _by_group(snapshots: Iterable[Seen]) -> dict[Group, list[Seen]]:

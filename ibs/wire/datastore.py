@@ -167,6 +167,8 @@ class SnapshotView(Wire, frozen=True, kw_only=True):
     """Digest of the manifest that it was made from when its group was moved; "" otherwise."""
     brought: bool = False
     """Copied from another server."""
+    brought_from: str = ""
+    """The remote that it was copied from, by the name it had here then."""
     locked_until: str = ""
     locked_by: str = ""
     """Until then nobody can remove it; "" when it is not locked."""

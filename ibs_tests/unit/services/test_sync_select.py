@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ibs.core.names import Group
 from ibs.errors import UsageError
-from ibs.services.sync_select import Filter, Seen, Why, plan, vanished
+from ibs.services.sync_select import Filter, Seen, Why, is_accident, plan, vanished
 
 NOW = datetime(2026, 11, 23, 7, 0, tzinfo=UTC)
 WEB, DB, VM = Group("host", "web01"), Group("host", "db01"), Group("vm", "100")
@@ -157,3 +157,14 @@ def test_what_lies_in_the_bin_here_stays_there() -> None:
     # One that is here although a copy of it lies in the bin is as any other.
     there = plan([seen(WEB, 1)], [seen(WEB, 1)], Filter(), NOW, {(WEB, seen(WEB, 1).time)}, resync=True)
     assert (there.there, there.forgotten) == (1, ())
+
+
+@pytest.mark.parametrize(
+    ("left", "brought", "accident"),
+    [(0, 5, False), (0, 6, True), (6, 12, False), (5, 12, True), (12, 12, False), (90, 100, False)],
+)
+def test_much_at_once_is_taken_for_an_accident(left: int, brought: int, accident: bool) -> None:
+    here = [seen(WEB, number, brought=True) for number in range(1, brought + 1)]
+    own = [seen(DB, number) for number in range(1, 20)]
+    found = vanished(here[brought - left :] if left else [], [*here, *own], Filter())
+    assert is_accident(found, [*here, *own], Filter()) is accident
