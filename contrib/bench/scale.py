@@ -131,7 +131,8 @@ async def study_chunks(folder: Path, count: int) -> Facts:
     watch.lap("rows into the chunk index")
     make_holes(folder / "store" / "chunks", ids)
     writer = await start(datastore)
-    writer.session._pins.inherit(ids)
+    pins = writer.session._pins
+    pins.inherit(pins.promise(ids), ids, np.ones(len(ids), dtype=np.bool_))
     watch.lap("(first session)")
     await deliver(writer, ids, Stopwatch())
     index = next((folder / "store" / "ns").rglob("etc.tree.idx"))

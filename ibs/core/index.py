@@ -164,6 +164,17 @@ def record_ids(records: Buffer, record_bytes: int) -> IdArray:
     return np.frombuffer(records, dtype=np.uint8).reshape(-1, record_bytes)[:, :ID_BYTES]
 
 
+def distinct(ids: IdArray) -> IdArray:
+    """Each id once, sorted bytewise. Takes one copy of `ids`, and a second one only if an id is there twice."""
+    whole = np.array(ids, order="C").view(np.dtype((np.void, ID_BYTES))).ravel()
+    whole.sort()
+    first = np.ones(len(whole), dtype=np.bool_)
+    first[1:] = whole[1:] != whole[:-1]
+    if not first.all():
+        whole = whole[first]
+    return whole.view(np.uint8).reshape(-1, ID_BYTES)
+
+
 def iter_tree_records(records: Buffer) -> Iterator[tuple[bytes, int, int]]:
     """(id, plain length, kind) of each record, in order. Raises FormatError when the last record is cut short."""
     _check_whole(records, TREE_RECORD_BYTES)

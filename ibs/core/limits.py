@@ -107,7 +107,7 @@ SNAPSHOT_BLOBS_MAX = 16
 BODY_BLOBS_MAX = 1024
 """Chunks in one upload body."""
 INDEX_FILE_BYTES_MAX = 1 * GIB
-"""An index is held in memory whole when it is finished, reused, read or verified: 27 million chunks of a tree."""
+"""27 million chunks of a tree; looked at piece by piece, eight bytes of memory a chunk."""
 PRESENCE_BATCH_IDS = 4096
 SNAPSHOTS_REMEMBERED = 4096
 """Decoded manifests kept in memory, a store."""

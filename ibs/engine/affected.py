@@ -16,7 +16,7 @@ from ibs.engine.context import StoreContext
 from ibs.engine.datastore import Datastore
 from ibs.engine.modes import Use
 from ibs.engine.references import of_snapshot
-from ibs.engine.session.pins import id_array
+from ibs.engine.session.journal import id_array
 from ibs.errors import DatastoreReadOnly, FormatError, NoSpace, NotFoundError
 from ibs.ports.chunkstore import Address, ChunkState
 from ibs.wire.datastore import Damage, DamagedChunk

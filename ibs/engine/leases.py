@@ -16,9 +16,8 @@ from typing import Protocol
 
 import msgspec
 
-from ibs.core import limits
 from ibs.engine.folders import StoredSnapshot
-from ibs.engine.indexes import StoredIndex, linked_index, parse_index
+from ibs.engine.indexes import IndexFile, linked_index
 from ibs.errors import DatastoreReadOnly, FailedError, NoSpace, NotFoundError
 from ibs.storage.local import LocalStore, SnapshotFiles, WorkFolder
 
@@ -43,7 +42,7 @@ class Lease(Protocol):
         """Bytes of a file; fewer at its end. Raises NotFoundError."""
         ...
 
-    def index(self, archive: str) -> StoredIndex:
+    def index(self, archive: str) -> IndexFile:
         """The index of an archive. Raises NotFoundError, FormatError."""
         ...
 
@@ -62,7 +61,7 @@ class LinkedLease:
     def read(self, name: str, offset: int, length: int) -> bytes:
         return self._folder.read(name, offset=offset, length=length)
 
-    def index(self, archive: str) -> StoredIndex:
+    def index(self, archive: str) -> IndexFile:
         return linked_index(self._folder, f"{archive}.idx")
 
     def release(self) -> None:
@@ -101,11 +100,11 @@ class HeldLease:
                 raise FailedError(f"reading {name} failed: {error.strerror}", hint="check the disk") from error
         return b"".join(pieces)
 
-    def index(self, archive: str) -> StoredIndex:
+    def index(self, archive: str) -> IndexFile:
         name = f"{archive}.idx"
-        return parse_index(self.read(name, 0, limits.INDEX_FILE_BYTES_MAX + 1), name)
+        return IndexFile(lambda offset, count: self.read(name, offset, count), name)
 
-    def indexes(self) -> Iterator[tuple[str, StoredIndex]]:
+    def indexes(self) -> Iterator[tuple[str, IndexFile]]:
         """Every index it pins, by file name."""
         with self._lock:
             names = [name for name in self._fds if name.endswith(".idx")]

@@ -15,7 +15,7 @@ import numpy as np
 
 from ibs.core import limits
 from ibs.core.events import EventSource, Severity
-from ibs.core.index import IdLookup
+from ibs.core.index import IdLookup, distinct
 from ibs.core.names import Group, Namespace, SnapshotName
 from ibs.core.retention import Candidate, Decision, Policy, decide, too_many, too_small
 from ibs.engine.bin import Bin
@@ -23,8 +23,7 @@ from ibs.engine.context import StoreContext
 from ibs.engine.modes import Use
 from ibs.engine.references import of_snapshot, protected_ids
 from ibs.engine.retention import Effective, Retention, effective
-from ibs.engine.session.pins import id_array
-from ibs.engine.session.records import distinct
+from ibs.engine.session.journal import id_array
 from ibs.errors import BusyError, FormatError, NotFoundError, RefusedError
 from ibs.ports.chunkstore import Address
 

@@ -17,12 +17,11 @@ import trio
 
 from ibs.core import limits
 from ibs.core.access import owns
-from ibs.core.ids import ID_BYTES
-from ibs.core.index import IdLookup
+from ibs.core.idtable import IdTable
 from ibs.core.names import Namespace, SnapshotName, format_time
 from ibs.engine.context import StoreContext
 from ibs.engine.folders import StoredSnapshot
-from ibs.engine.indexes import StoredIndex
+from ibs.engine.indexes import IndexFile
 from ibs.engine.leases import Lease, LeaseRecord
 from ibs.engine.modes import Use
 from ibs.errors import (
@@ -58,7 +57,8 @@ class _Part:
 
     archive: str
     domain: bytes
-    lookup: IdLookup
+    rows: IdTable
+    held: bool
 
 
 class Reader:
@@ -114,7 +114,7 @@ class Reader:
         """
         return self._lease.read(name, 0, limit)
 
-    def pinned_index(self, archive: str) -> StoredIndex:
+    def pinned_index(self, archive: str) -> IndexFile:
         """The index of an archive under the lease. Blocks. Raises NotFoundError, FormatError."""
         return self._lease.index(archive)
 
@@ -174,9 +174,14 @@ class Reader:
         async with self._parts_lock:
             if self._parts is None:
                 self._parts = await self._context.pool.disk(self._look_up)
+        if all(part.held for part in self._parts):
+            return self._find(self._parts, ids)
+        return await self._context.pool.disk(self._find, self._parts, ids)
+
+    def _find(self, parts: Sequence[_Part], ids: Sequence[bytes]) -> list[tuple[_Part, bytes]]:
         places = []
         for chunk in ids:
-            part = next((part for part in self._parts if len(chunk) == ID_BYTES and chunk in part.lookup), None)
+            part = next((part for part in parts if chunk in part.rows), None)
             if part is None:
                 # The same words whether the store has it or not: nobody can probe for chunks (P8).
                 raise RefusedError(
@@ -190,7 +195,7 @@ class Reader:
         parts = []
         for archive in self.stored.manifest.archives:
             index = self._lease.index(archive.name)
-            parts.append(_Part(archive.name, index.header.domain, IdLookup(index.stored_ids)))
+            parts.append(_Part(archive.name, index.header.domain, index.prove().rows, index.held))
         return parts
 
     @contextlib.contextmanager
@@ -315,7 +320,8 @@ class ReaderTable:
         if self._context.gate.busy:
             for archive in stored.manifest.archives:
                 index = lease.index(archive.name)
-                self._context.gate.announce(index.header.domain, index.stored_ids)
+                for ids in index.ids():
+                    self._context.gate.announce(index.header.domain, ids)
 
     def get(self, reader_id: str, auth_id: str) -> Reader:
         """The reader of the identity that opened it. Raises SessionLost."""

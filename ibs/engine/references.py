@@ -18,9 +18,9 @@ from ibs.core.ids import ID_BYTES
 from ibs.core.index import IdArray
 from ibs.core.names import SnapshotName
 from ibs.engine.context import StoreContext
-from ibs.engine.indexes import linked_index, parse_index, snapshot_index
+from ibs.engine.indexes import bin_index, linked_index, snapshot_index
 from ibs.engine.session.facts import SESSION_FILE, SESSION_FILE_BYTES_MAX, SessionFacts, decode_facts
-from ibs.engine.session.pins import JOURNAL_FILE, id_array
+from ibs.engine.session.journal import JOURNAL_FILE, id_array, journal_blocks
 from ibs.errors import FormatError, NotFoundError
 from ibs.storage.local.workfolder import WorkFolder
 
@@ -57,7 +57,8 @@ def protected_ids(
             yield from _linked(context.store.leases.folder(reader_id), "")
     for reader_id, lease in context.leases.held():
         for name, index in lease.indexes():
-            yield Protected(f"reader {reader_id} {name}", index.header.domain, index.stored_ids)
+            for ids in index.ids():
+                yield Protected(f"reader {reader_id} {name}", index.header.domain, ids)
     for entry in context.store.bin.entries():
         yield from of_bin_entry(context, entry)
     for snapshot in newest_first(context):
@@ -76,7 +77,9 @@ def newest_first(context: StoreContext) -> list[SnapshotName]:
 
 def _of_session(folder: WorkFolder) -> Iterator[Protected]:
     facts = facts_of(folder)
-    yield Protected(folder.path, facts.domain_bytes if facts is not None else None, journal_of(folder), promise=True)
+    domain = facts.domain_bytes if facts is not None else None
+    for _, ids in journal_blocks(folder):
+        yield Protected(folder.path, domain, ids, promise=True)
     yield from _linked(folder, "base-")
 
 
@@ -88,9 +91,10 @@ def _linked(folder: WorkFolder, prefix: str) -> Iterator[Protected]:
         if name.startswith(prefix) and name.endswith(".idx"):
             try:
                 index = linked_index(folder, name)
+                for ids in index.ids():
+                    yield Protected(f"{folder.path}/{name}", index.header.domain, ids)
             except NotFoundError:
                 continue
-            yield Protected(f"{folder.path}/{name}", index.header.domain, index.stored_ids)
 
 
 def of_snapshot(context: StoreContext, name: SnapshotName) -> Iterator[Protected]:
@@ -102,13 +106,14 @@ def of_snapshot(context: StoreContext, name: SnapshotName) -> Iterator[Protected
     for archive in stored.manifest.archives:
         try:
             index = snapshot_index(context.folders.files, stored.folder, archive.name)
+            for ids in index.ids():
+                yield Protected(f"{name} {archive.name}", index.header.domain, ids, snapshot=name)
         except NotFoundError:
             if not context.folders.exists(name):
                 return
             raise FormatError(
                 f"snapshot {name} has lost the index of {archive.name}", hint="restore the snapshot from a replica"
             ) from None
-        yield Protected(f"{name} {archive.name}", index.header.domain, index.stored_ids, snapshot=name)
 
 
 def of_bin_entry(context: StoreContext, entry: str) -> Iterator[Protected]:
@@ -120,10 +125,10 @@ def of_bin_entry(context: StoreContext, entry: str) -> Iterator[Protected]:
     try:
         stated = manifest.decode(files.read(entry, manifest.MANIFEST_FILE))
         for archive in stated.archives:
-            name = f"{archive.name}.idx"
-            content = files.read(entry, name, limit=limits.INDEX_FILE_BYTES_MAX)
-            index = parse_index(content, f"{stated.snapshot} in the bin, {name}")
-            yield Protected(f"{stated.snapshot} in the bin, {archive.name}", index.header.domain, index.stored_ids)
+            by = f"{stated.snapshot} in the bin, {archive.name}"
+            index = bin_index(files, entry, archive.name, f"{by}.idx")
+            for ids in index.ids():
+                yield Protected(by, index.header.domain, ids)
     except NotFoundError:
         if entry in files.entries():
             raise FormatError(

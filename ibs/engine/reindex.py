@@ -74,7 +74,8 @@ def _problem(datastore: Datastore, name: SnapshotName) -> str:
     try:
         stored = folders.load(name)
         for archive in stored.manifest.archives:
-            snapshot_index(folders.files, stored.folder, archive.name)
+            for _ in snapshot_index(folders.files, stored.folder, archive.name).blocks():
+                pass
     except NotFoundError as error:
         return "" if not folders.exists(name) else f"{text}: {error.message}"
     except FormatError as error:

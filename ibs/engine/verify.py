@@ -8,28 +8,28 @@ A read that fails (a disk gone, a mount lost) raises and says nothing about the 
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import msgspec
-import numpy as np
 import trio
 
 from ibs.core import limits
 from ibs.core import manifest as manifests
 from ibs.core.events import EventSource, Severity
 from ibs.core.ids import digest
-from ibs.core.index import IdArray, check_records
+from ibs.core.index import IdArray
 from ibs.core.manifest import VerifyState
 from ibs.core.names import SnapshotName, format_time
 from ibs.engine.affected import find_affected, mark_affected
 from ibs.engine.context import StoreContext
 from ibs.engine.datastore import Datastore
+from ibs.engine.idset import IdSet
 from ibs.engine.modes import Use
+from ibs.engine.namedchunks import NamedChunks
 from ibs.engine.readers import Reader
-from ibs.engine.session.pins import IdSet
-from ibs.engine.session.records import distinct
 from ibs.errors import (
     ChunkNotFound,
     DatastoreReadOnly,
@@ -230,6 +230,29 @@ async def _open(datastore: Datastore, name: SnapshotName, request: ReaderOpen, a
     return await datastore.readers.open(auth_id, request, everything=True)
 
 
+class _Slices:
+    """The chunks of a snapshot as its readers take them: enough slices for each, none so big that progress suffers."""
+
+    def __init__(self, context: StoreContext, named: NamedChunks, hop: int) -> None:
+        share = named.total // (2 * limits.VERIFY_READS_MAX)
+        self._size = max(hop, min(share, limits.VERIFY_LOOK_CHUNKS))
+        self._pool = context.pool
+        self._pieces = named.pieces()
+        self._lock = trio.Lock()
+        self._waiting: deque[tuple[bytes, IdArray]] = deque()
+
+    async def next(self) -> tuple[bytes, IdArray] | None:
+        """Domain and ids of a slice that nobody else got; None when there are no more."""
+        async with self._lock:
+            while not self._waiting:
+                piece = await self._pool.disk(lambda: next(self._pieces, None))
+                if piece is None:
+                    return None
+                domain, ids = piece
+                self._waiting.extend((domain, ids[at : at + self._size]) for at in range(0, len(ids), self._size))
+            return self._waiting.popleft()
+
+
 class _SnapshotCheck:
     """One snapshot under a lease: signature, blobs, indexes, chunks. `proof` loses levels that were not reached."""
 
@@ -241,14 +264,15 @@ class _SnapshotCheck:
         self._reader = reader
         self._run = run
         self._progress = progress
-        self._places: list[tuple[str, bytes, IdArray]] = []
+        self._named = NamedChunks()
 
     async def check(self) -> None:
         """Raises what makes reading impossible; what is wrong with the data is in `findings`."""
         pool, findings = self._context.pool, self.findings
         await pool.cpu(self._check_signature)
         await pool.disk(self._check_blobs)
-        await self._check_chunks(await pool.disk(self._check_indexes))
+        await pool.disk(self._check_indexes)
+        await self._check_chunks()
         if findings.missing or findings.corrupt:
             self.proof = [level for level in self.proof if level == SIGNATURE]
         elif findings.unproven:
@@ -283,41 +307,28 @@ class _SnapshotCheck:
             if len(content) != blob.bytes or digest(content).hex() != blob.digest:
                 findings.fail(CORRUPT, f"{stored.name}: blob {blob.name} does not match the manifest")
 
-    def _check_indexes(self) -> dict[bytes, IdArray]:
-        """By domain every chunk that the good indexes name, each once."""
+    def _check_indexes(self) -> None:
+        """Gather every chunk that the good indexes name, each once."""
         stored, findings = self._stored, self.findings
-        named: dict[bytes, list[IdArray]] = {}
         for archive in stored.manifest.archives:
             try:
                 index = self._reader.pinned_index(archive.name)
-                check_records(index.header, index.records)
-                if index.digest != archive.index_digest:
-                    raise FormatError("it does not match the manifest")
+                self._named.add(archive.name, index, archive.index_digest)
             except NotFoundError:
                 findings.fail(MISSING, f"{stored.name}: the index of {archive.name} is missing")
-                continue
             except FormatError as error:
                 findings.fail(CORRUPT, f"{stored.name}: index of {archive.name}: {error.message}")
-                continue
-            ids = distinct(index.stored_ids)
-            named.setdefault(index.header.domain, []).append(ids)
-            self._places.append((archive.name, index.header.domain, ids))
-        return {domain: distinct(np.concatenate(arrays)) for domain, arrays in named.items()}
 
-    async def _check_chunks(self, named: dict[bytes, IdArray]) -> None:
+    async def _check_chunks(self) -> None:
         """Read all chunks that must be, a bounded number at once. The first failure to read ends it."""
-        findings = self.findings
-        findings.total = sum(len(ids) for ids in named.values())
-        # Enough slices for every reader, none so big that memory or progress would suffer.
-        share = findings.total // (2 * limits.VERIFY_READS_MAX)
-        size = max(self._run.hop, min(share, limits.VERIFY_LOOK_CHUNKS))
-        slices = ((domain, ids[at : at + size]) for domain, ids in named.items() for at in range(0, len(ids), size))
+        self.findings.total = self._named.total
+        slices = _Slices(self._context, self._named, self._run.hop)
         failed: list[Exception] = []
 
         async def work() -> None:
             try:
-                for domain, ids in slices:  # shared: taking the next has no await, so each goes to one worker
-                    await self._check_slice(domain, ids)
+                while (some := await slices.next()) is not None:
+                    await self._check_slice(*some)
             except Exception as error:  # noqa: BLE001 - handed to the caller below, alone and unwrapped
                 failed.append(error)
                 nursery.cancel_scope.cancel()
@@ -337,7 +348,7 @@ class _SnapshotCheck:
         bad = await pool.disk(self._still_bad, known_bad) if known_bad else frozenset()
         for address in addresses:
             if address in bad:
-                self._fail(run.bad[address], address, f"{run.bad[address]} chunk {address.id.hex()}")
+                await self._fail(run.bad[address], address, f"{run.bad[address]} chunk {address.id.hex()}")
                 findings.done += 1
             elif run.seen(address):
                 findings.reused += 1
@@ -381,27 +392,19 @@ class _SnapshotCheck:
             else:
                 result = MISSING if isinstance(each.error, ChunkNotFound) else CORRUPT
                 run.note_bad(each.address, result)
-                self._fail(result, each.address, each.error.message)
+                await self._fail(result, each.address, each.error.message)
             findings.done += 1
         await self._progressed()
         if run.pace is not None:
             await run.pace(sum(each.stored_bytes for each in found))
 
-    def _fail(self, result: str, address: Address, what: str) -> None:
+    async def _fail(self, result: str, address: Address, what: str) -> None:
         # Only the first is told in words: looking for the archive of every chunk of a lost disk would take days.
-        if not self.findings.first:
-            what = f"{what} ({self._stored.name}, archive {self._archive_of(address)})"
+        first = not self.findings.first
         self.findings.fail(result, what, address)
-
-    def _archive_of(self, address: Address) -> str:
-        return next(
-            (
-                name
-                for name, domain, ids in self._places
-                if domain == address.domain and (ids == np.frombuffer(address.id, dtype=np.uint8)).all(axis=1).any()
-            ),
-            "?",
-        )
+        if first:
+            archive = await self._context.pool.disk(self._named.archive_of, address)
+            self.findings.first = f"{what} ({self._stored.name}, archive {archive})"
 
     async def _progressed(self) -> None:
         findings = self.findings

@@ -21,7 +21,7 @@ from ibs.engine.datastore import Datastore
 from ibs.engine.prune import Scope, execute, plan
 from ibs.engine.references import protected_ids
 from ibs.engine.session.discard import find_unreferenced, sweep
-from ibs.engine.session.pins import id_array
+from ibs.engine.session.journal import id_array
 from ibs.errors import ConflictError, NotFoundError, RefusedError
 from ibs_tests.support.engine import OTHER, OWNER, Box, backup, read, snapshot_of
 

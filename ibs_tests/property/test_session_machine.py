@@ -22,7 +22,7 @@ from ibs.core.ids import chunk_id
 from ibs.core.index import KIND_DATA, tree_record
 from ibs.engine.datastore import Datastore
 from ibs.engine.session.facts import SessionState
-from ibs.engine.session.pins import id_array
+from ibs.engine.session.journal import id_array
 from ibs.errors import BusyError, ChunkNotFound, CorruptChunk, IbsError, RefusedError, SessionLost
 from ibs.storage.local import Options
 from ibs_tests.support.engine import OTHER, OWNER, Box, Writer, address_of, read, start

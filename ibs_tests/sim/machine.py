@@ -18,7 +18,7 @@ from typing import Any
 
 import trio
 
-from ibs.core import limits
+from ibs.core import limits, limits_index
 from ibs.runtime.clock import START
 from ibs_tests.sim.database import Connection, sqlite_on
 from ibs_tests.sim.disk import Disk
@@ -35,6 +35,12 @@ SMALL = {
     "GC_RECLAIM_CHUNKS": 3,
     "GC_STEP_INDEXES": 1,
     "PRESENCE_BATCH_IDS": 4,
+}
+SMALL_INDEX = {
+    "INDEX_BLOCK_RECORDS": 2,
+    "INDEX_HELD_BYTES_MAX": 350,
+    "PRESENCE_RUN_IDS": 2,
+    "JOURNAL_BLOCK_IDS": 3,
 }
 """Batches so small that the few chunks here make several, with others at work in between."""
 _NS = 1_000_000_000
@@ -142,9 +148,10 @@ class Machine:
             secrets: self.secrets,
         }
         undo: list[tuple[ModuleType, str, Any]] = []
-        for limit, value in SMALL.items():
-            undo.append((limits, limit, getattr(limits, limit)))
-            setattr(limits, limit, value)
+        for home, small in ((limits, SMALL), (limits_index, SMALL_INDEX)):
+            for limit, value in small.items():
+                undo.append((home, limit, getattr(home, limit)))
+                setattr(home, limit, value)
         for name, module in sorted(sys.modules.items()):
             if not name.startswith(PATCHED):
                 continue

@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from ibs.core.ids import ID_BYTES
 from ibs.engine import modes, moving, namespaces, prune, references, storetime
 from ibs.engine.gc import marker, trash
 from ibs.engine.session import commit as committing
 from ibs.engine.session import discard as discarding
 from ibs.engine.session import opening, pins
-from ibs.engine.session.pins import PinGate, PinSet, id_array
+from ibs.engine.session.journal import id_array
+from ibs.engine.session.pins import PinGate, PinSet
 from ibs.storage.local import LocalStore, durable, files, ownership, publish, reader, receive, recover
 from ibs.storage.local import barrier as barriers
 from ibs.storage.local import ledger as ledgers
@@ -60,9 +62,9 @@ def _replacing(name: str, *changes: tuple[Any, str, Callable[[Any], Any]], among
 def _no_journal(before: Any) -> Any:
     def pin(self: PinSet, ids: Any) -> None:
         with self._lock:
-            new = self._uploaded.new(ids)
-            self._uploaded.add(new)
+            new = self._journal.new(ids)
             if new:
+                self._journal.add(new, self._journal.append(bytes(ID_BYTES * len(new))))
                 self._gate.announce(self.domain, id_array(b"".join(new)))
 
     return pin
@@ -152,13 +154,10 @@ _replacing("manifest not flushed", (files, "replace", _rename_only))
 
 
 def _present(before: Any) -> Any:
-    def check(context: Any, staged: Any) -> Any:
-        return [staged.indexes[name].all_ids() for name in committing._closed(staged)]
-
-    return check
+    return lambda store, known, ids, delivered: np.ones(len(ids), dtype=np.bool_)
 
 
-_replacing("presence not checked", (committing, "check_presence", _present), among=("flip", "verify"))
+_replacing("presence not checked", (committing, "still_usable", _present), among=("flip", "verify"))
 
 
 def _all_known(before: Any) -> Any:

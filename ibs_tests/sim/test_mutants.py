@@ -10,7 +10,7 @@ import pytest
 
 from ibs_tests.sim.mutants import MUTANTS
 
-SEEDS = 400
+SEEDS = 1200
 
 
 @pytest.mark.parametrize("name", sorted(MUTANTS))

@@ -6,22 +6,23 @@ under the same key, last verification not failed; an index that does not match i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ibs.core import limits
+from ibs.core import limits, limits_index
 from ibs.core.events import EventSource, Severity
-from ibs.core.index import IdArray, IdLookup, check_records
+from ibs.core.idtable import IdTable
+from ibs.core.index import IdArray, IdLookup, distinct
 from ibs.core.manifest import ManifestArchive
 from ibs.engine.context import StoreContext
 from ibs.engine.folders import StoredSnapshot
-from ibs.engine.indexes import StoredIndex, linked_index
+from ibs.engine.indexes import IndexFile, linked_index
 from ibs.engine.session.facts import SessionFacts
-from ibs.engine.session.pins import id_array
-from ibs.engine.session.records import distinct
+from ibs.engine.session.journal import id_array
 from ibs.errors import FormatError, NotFoundError
 from ibs.ports.chunkstore import Address, ChunkInfo, ChunkState, ChunkStore
 from ibs.storage.local.workfolder import WorkFolder
@@ -37,7 +38,7 @@ class Base:
     view: BaseArchive
     file: str
     bitmap: bytes
-    available: IdLookup = field(repr=False)
+    available: IdTable = field(repr=False)
 
 
 def base_file(archive: str) -> str:
@@ -78,33 +79,62 @@ def _pin(
     file = base_file(archive.name)
     folder.link(newest.folder, f"{archive.name}.idx", as_name=file)
     index = linked_index(folder, file)
-    if index.digest != archive.index_digest:
-        raise FormatError(f"index {archive.name} of {newest.name} does not match its manifest")
-    check_records(index.header, index.records)
     domain = facts.domain_bytes
     if index.header.domain != domain:
         raise FormatError(f"index {archive.name} of {newest.name} is of another key")
-    context.gate.announce(domain, index.ids)
-    bitmap, available, complete = _judge(context.store, domain, index)
+    proven = index.prove(lambda _, ids: context.gate.announce(domain, ids))
+    if proven.digest != archive.index_digest:
+        raise FormatError(f"index {archive.name} of {newest.name} does not match its manifest")
+    usable = _judge(context.store, domain, index)
+    complete = bool(usable.all())
     view = BaseArchive(
         archive=archive.name,
         snapshot=str(newest.name),
-        index_bytes=len(index.content),
+        index_bytes=index.header.file_bytes,
         records=index.header.records,
         complete=complete,
     )
-    return Base(view, file, bitmap, available)
+    bitmap = np.packbits(usable, bitorder="little").tobytes()
+    return Base(view, file, bitmap, proven.rows if complete else proven.rows.only(usable))
 
 
-def _judge(store: ChunkStore, domain: bytes, index: StoredIndex) -> tuple[bytes, IdLookup, bool]:
-    """The bitmap, the ids behind its ones, and whether that is all of them."""
-    wanted = distinct(index.stored_ids)
+def _judge(store: ChunkStore, domain: bytes, index: IndexFile) -> NDArray[np.bool_]:
+    """For each record whether it may be reused. A zero block is not stored, so nothing can be wrong with it.
+
+    Goes over the file once for each range of ids, since in the order of ids the store's index is read page by page.
+    """
+    usable = np.ones(index.header.records, dtype=np.bool_)
+    for low, high in _ranges(index.header.records):
+        rows: list[NDArray[np.int64]] = []
+        ids: list[IdArray] = []
+        gathered = 0
+        for first, piece in index.blocks():
+            some_rows, some = index.stored(piece, first)
+            inside = (some[:, 0] >= low) & (some[:, 0] < high)
+            rows.append(some_rows[inside])
+            ids.append(some[inside])
+            gathered += len(rows[-1])
+            if gathered >= 2 * limits_index.PRESENCE_RUN_IDS:  # ids chosen to lie in one range
+                _look(store, domain, usable, np.concatenate(rows), np.concatenate(ids))
+                rows, ids, gathered = [], [], 0
+        if gathered:
+            _look(store, domain, usable, np.concatenate(rows), np.concatenate(ids))
+    return usable
+
+
+def _ranges(records: int) -> Iterator[tuple[int, int]]:
+    """First bytes of ids, from and up to, such that each range holds about PRESENCE_RUN_IDS of so many."""
+    count = min(256, -(-records // limits_index.PRESENCE_RUN_IDS) or 1)
+    edges = [256 * at // count for at in range(count + 1)]
+    return pairwise(edges)
+
+
+def _look(store: ChunkStore, domain: bytes, usable: NDArray[np.bool_], rows: NDArray[np.int64], ids: IdArray) -> None:
+    """Note in `usable` which of these rows are there."""
+    wanted = distinct(ids)
     there = present(store, domain, wanted)
-    complete = bool(there.all())
-    available = IdLookup(wanted if complete else wanted[there])
-    ids = index.ids
-    bits = available.contains(ids) | ~ids.any(axis=1)  # a zero block is not stored, so nothing can be wrong with it
-    return np.packbits(bits, bitorder="little").tobytes(), available, complete
+    if not there.all():
+        usable[rows] = IdLookup(wanted[there]).contains(ids)
 
 
 def present(store: ChunkStore, domain: bytes, ids: IdArray) -> NDArray[np.bool_]:
@@ -121,13 +151,22 @@ def present(store: ChunkStore, domain: bytes, ids: IdArray) -> NDArray[np.bool_]
     return usable
 
 
-def not_known_bad(store: ChunkStore, domain: bytes, ids: IdArray) -> NDArray[np.bool_]:
-    """Which of the ids nothing bad is known of: from memory, without a look at the store."""
-    usable = np.ones(len(ids), dtype=np.bool_)
-    bad = [address.id for address in store.unavailable() if address.domain == domain]
-    if bad:
-        usable &= ~IdLookup(distinct(id_array(b"".join(bad)))).contains(ids)
-    return usable
+class KnownBad:
+    """What is known now of bad chunks of one domain: from memory, without a look at the store."""
+
+    def __init__(self, store: ChunkStore, domain: bytes) -> None:
+        self.domain = domain
+        self._store = store
+        self._seen: frozenset[Address] = frozenset()
+        self._bad: IdLookup | None = None
+
+    def usable(self, ids: IdArray) -> NDArray[np.bool_]:
+        """Which of the ids nothing bad is known of."""
+        unavailable = self._store.unavailable()
+        if unavailable is not self._seen:
+            bad = [address.id for address in unavailable if address.domain == self.domain]
+            self._seen, self._bad = unavailable, IdLookup(distinct(id_array(b"".join(bad)))) if bad else None
+        return np.ones(len(ids), dtype=np.bool_) if self._bad is None else ~self._bad.contains(ids)
 
 
 def _states(store: ChunkStore, addresses: Sequence[Address]) -> list[ChunkInfo]:

@@ -13,21 +13,22 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 import trio
+from numpy.typing import NDArray
 
 from ibs.core import manifest as manifests
 from ibs.core.access import owns
 from ibs.core.ids import digest
-from ibs.core.index import IdArray
+from ibs.core.index import IdArray, distinct
 from ibs.core.manifest import Brought, Manifest, ManifestArchive, Signature, SnapshotState
 from ibs.core.names import format_time
 from ibs.engine.context import StoreContext
-from ibs.engine.session.bases import not_known_bad, present
+from ibs.engine.session.bases import KnownBad, present
 from ibs.engine.session.discard import settle
 from ibs.engine.session.facts import Foreign, SessionFacts
 from ibs.engine.session.pins import PinSet
 from ibs.engine.session.records import GrowingIndex
 from ibs.errors import ChunkNotFound, ConflictError, CorruptChunk, IbsError, RefusedError, UsageError
-from ibs.ports.chunkstore import Address, ChunkState
+from ibs.ports.chunkstore import Address, ChunkState, ChunkStore
 from ibs.storage.local.layout import snapshot_folder
 from ibs.wire.session import CommitRequest, CommitResult
 
@@ -73,7 +74,7 @@ async def commit_foreign(context: StoreContext, staged: Staged, foreign: Foreign
     _compare(_listed(staged, manifest))
     for archive in manifest.archives:
         _check_archive(archive, staged.indexes[archive.name], facts)
-    used = await context.pool.disk(check_presence, context, staged)
+    left = await context.pool.disk(check_presence, context, staged)
     result = CommitResult(
         snapshot=facts.snapshot,
         manifest_digest=facts.foreign,
@@ -84,8 +85,8 @@ async def commit_foreign(context: StoreContext, staged: Staged, foreign: Foreign
     brought = Brought(remote=foreign.remote, datastore=manifest.datastore, time=format_time(context.clock.now()))
     state = SnapshotState(notes=foreign.notes, protected=foreign.protected, brought=brought)
     with trio.CancelScope(shield=True):
-        left = await context.pool.disk(_publish, context, staged, foreign.raw, foreign.signature, used, state)
-    return Committed(result, left)
+        leftover = await context.pool.disk(_publish, context, staged, foreign.raw, foreign.signature, left, state)
+    return Committed(result, leftover)
 
 
 async def commit(context: StoreContext, staged: Staged, request: CommitRequest) -> Committed:
@@ -96,7 +97,7 @@ async def commit(context: StoreContext, staged: Staged, request: CommitRequest) 
     """
     raw = request.manifest.encode("utf-8", "surrogatepass")
     checked, signature = await context.pool.cpu(_checked, context, staged, raw, request.signature)
-    used = await context.pool.disk(check_presence, context, staged)
+    left = await context.pool.disk(check_presence, context, staged)
     result = CommitResult(
         snapshot=staged.facts.snapshot,
         manifest_digest=digest(raw).hex(),
@@ -105,8 +106,8 @@ async def commit(context: StoreContext, staged: Staged, request: CommitRequest) 
         new_bytes=staged.new_bytes,
     )
     with trio.CancelScope(shield=True):
-        left = await context.pool.disk(_publish, context, staged, raw, signature, used, SnapshotState())
-    return Committed(result, left)
+        leftover = await context.pool.disk(_publish, context, staged, raw, signature, left, SnapshotState())
+    return Committed(result, leftover)
 
 
 def repeated(result: CommitResult, request: CommitRequest) -> CommitResult:
@@ -206,8 +207,8 @@ def _signature(context: StoreContext, facts: SessionFacts, manifest: Manifest, r
     return manifests.sign(raw, context.signing_seed, "server")
 
 
-def check_presence(context: StoreContext, staged: Staged) -> list[IdArray]:
-    """Every chunk of every archive is there and good (P2); returns their ids, an archive each.
+def check_presence(context: StoreContext, staged: Staged) -> IdArray:
+    """Every chunk of every archive is there and good (P2); returns the ids that the session delivered in vain.
 
     What this session delivered is looked for in the store. What it took over from its base was looked for when the
     session was opened and is pinned since: of that only bad news counts, so that a commit takes as long as there is
@@ -215,21 +216,36 @@ def check_presence(context: StoreContext, staged: Staged) -> list[IdArray]:
 
     Raises ChunkNotFound, CorruptChunk naming chunk and archive.
     """
-    domain, used = staged.facts.domain_bytes, []
+    pins, known = staged.pins, KnownBad(context.store, staged.facts.domain_bytes)
+    named = np.zeros(pins.journal_rows, dtype=np.bool_)
     for name in _closed(staged):
-        ids = staged.indexes[name].all_ids()
-        used.append(ids)
-        usable = not_known_bad(context.store, domain, ids)
-        delivered = np.flatnonzero(staged.pins.delivered(ids))
-        usable[delivered] &= present(context.store, domain, ids[delivered])
-        if usable.all():
-            continue
-        chunk = ids[int((~usable).argmax())].tobytes()
-        place = {"archive": name, "snapshot": staged.facts.snapshot, "missing": int((~usable).sum())}
-        if context.store.info([Address(domain, chunk)])[0].state is ChunkState.ABSENT:
-            raise ChunkNotFound(chunk.hex(), **place)
-        raise CorruptChunk(chunk.hex(), f"it went bad before archive {name} was committed; send it again", **place)
-    return used
+        first, missing = b"", 0
+        for some in staged.indexes[name].index().ids():
+            ids = distinct(some)
+            rows = pins.rows(ids)
+            usable = still_usable(context.store, known, ids, rows >= 0)
+            named[rows[rows >= 0]] = True
+            if not usable.all():
+                first = first or ids[int((~usable).argmax())].tobytes()
+                missing += int((~usable).sum())
+        if missing:
+            raise _unusable(context, staged.facts, name, first, missing)
+    return pins.unnamed(named)
+
+
+def still_usable(store: ChunkStore, known: KnownBad, ids: IdArray, delivered: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which of these distinct ids are there and good, those that are not `delivered` as far as is known."""
+    usable = known.usable(ids)
+    there = np.flatnonzero(delivered)
+    usable[there] &= present(store, known.domain, ids[there])
+    return usable
+
+
+def _unusable(context: StoreContext, facts: SessionFacts, archive: str, chunk: bytes, missing: int) -> IbsError:
+    place = {"archive": archive, "snapshot": facts.snapshot, "missing": missing}
+    if context.store.info([Address(facts.domain_bytes, chunk)])[0].state is ChunkState.ABSENT:
+        return ChunkNotFound(chunk.hex(), **place)
+    return CorruptChunk(chunk.hex(), f"it went bad before archive {archive} was committed; send it again", **place)
 
 
 def _publish(  # noqa: PLR0917 - one call, in the order of the files
@@ -237,7 +253,7 @@ def _publish(  # noqa: PLR0917 - one call, in the order of the files
     staged: Staged,
     raw: bytes,
     signature: Signature,
-    used: list[IdArray],
+    left: IdArray,
     state: SnapshotState,
 ) -> SessionFacts | None:
     """Owner, barrier, files, manifest, then the journal. One piece of work: it is never abandoned half way."""
@@ -261,5 +277,5 @@ def _publish(  # noqa: PLR0917 - one call, in the order of the files
     # The snapshot is durable. What follows is tidying: a failure of it must not turn the commit into one, and a
     # session folder left behind is recognised by its snapshot when the store is opened next.
     with contextlib.suppress(IbsError):
-        return settle(context.store, facts, used)
+        return settle(context.store, facts, left)
     return None

@@ -12,7 +12,7 @@ Used by `engine` only. Why nothing referenced can go (P5; the long form is in co
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -20,12 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibs.core import limits
-from ibs.core.index import IdArray, IdLookup
+from ibs.core.index import IdArray, IdLookup, distinct
 from ibs.engine.context import StoreContext
 from ibs.engine.references import facts_of, journal_of, protected_ids
 from ibs.engine.session.facts import SESSION_FILE, SessionFacts
-from ibs.engine.session.pins import JOURNAL_FILE, id_array
-from ibs.engine.session.records import distinct
+from ibs.engine.session.journal import JOURNAL_FILE, Journal, id_array
 from ibs.errors import NotFoundError
 from ibs.ports.chunkstore import Address, ChunkState
 from ibs.storage.local.store import LocalStore
@@ -122,25 +121,32 @@ def remove_staging(store: LocalStore, session_id: str) -> None:
     store.staging.remove(session_id)
 
 
-def settle(store: LocalStore, facts: SessionFacts, used: Sequence[IdArray]) -> SessionFacts | None:
-    """The session's snapshot is durable: remove its folder, unless it delivered chunks that are not `used`.
+def settle(store: LocalStore, facts: SessionFacts, left: IdArray) -> SessionFacts | None:
+    """The session's snapshot is durable: remove its folder, unless it delivered chunks in vain, the ids `left`.
 
     Those stay in its journal, as the leftover that is returned, until they are discarded. Raises what the store raises;
     settled again at the next opening then.
     """
-    folder = store.staging.folder(facts.session_id)
-    ids = distinct(journal_of(folder))
-    for lookup in map(IdLookup, used):
-        ids = ids[~lookup.contains(ids)]
-    if not len(ids):
+    if not len(left):
         remove_staging(store, facts.session_id)
         return None
-    left = msgspec.structs.replace(facts, leftover=True)
-    folder.write(JOURNAL_FILE, ids.tobytes())
-    folder.write(SESSION_FILE, msgspec.json.encode(left))
+    folder = store.staging.folder(facts.session_id)
+    leftover = msgspec.structs.replace(facts, leftover=True)
+    folder.write(JOURNAL_FILE, left.tobytes())
+    folder.write(SESSION_FILE, msgspec.json.encode(leftover))
     for name in set(folder.names()) - {JOURNAL_FILE, SESSION_FILE}:
         folder.unlink(name)
-    return left
+    return leftover
+
+
+def unnamed(store: LocalStore, session_id: str, used: Iterable[IdArray]) -> IdArray:
+    """What an ended session delivered beside the ids that its snapshot names."""
+    journal = Journal.reopened(store.staging.folder(session_id))
+    named = np.zeros(journal.length, dtype=np.bool_)
+    for ids in used:
+        rows = journal.rows(ids)
+        named[rows[rows >= 0]] = True
+    return journal.unnamed(named)
 
 
 def find_unreferenced(context: StoreContext) -> list[Address]:

@@ -10,22 +10,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import msgspec
-import numpy as np
 
 from ibs.core import limits
 from ibs.core import manifest as manifests
 from ibs.core.access import owns
 from ibs.core.ids import digest, parse_fingerprint
+from ibs.core.index import distinct
 from ibs.core.manifest import GroupMark
 from ibs.core.names import Group, Namespace, SnapshotName, check_archive, format_time, parse_time
 from ibs.engine.context import StoreContext
 from ibs.engine.folders import StoredSnapshot
-from ibs.engine.references import journal_of
 from ibs.engine.session.bases import Base, base_file, pin_bases, present
 from ibs.engine.session.discard import remove_staging
 from ibs.engine.session.facts import SESSION_FILE, Foreign, SessionFacts
-from ibs.engine.session.pins import JOURNAL_FILE, PinSet
-from ibs.engine.session.records import distinct
+from ibs.engine.session.journal import journal_blocks
+from ibs.engine.session.pins import PinSet
 from ibs.errors import (
     ConflictError,
     EncryptionRequired,
@@ -179,7 +178,7 @@ def prepare(
         if newest is not None and wanted.use_base:
             bases = {base.view.archive: base for base in pin_bases(context, folder, facts, newest)}
         pins = PinSet(facts.domain_bytes, folder, context.gate, [base.available for base in bases.values()])
-        resumed = _inherit(context, folder, pins, heirs)
+        resumed = _inherit(context, pins, heirs)
     except BaseException:
         remove_staging(context.store, session_id)
         raise
@@ -268,24 +267,25 @@ def _foreign_facts(
     )
 
 
-def _inherit(context: StoreContext, folder: WorkFolder, pins: PinSet, heirs: Sequence[str]) -> bytes:
+def _inherit(context: StoreContext, pins: PinSet, heirs: Sequence[str]) -> bytes:
     """Take over what interrupted sessions delivered; return the ids of it that are really there."""
-    journals = []
+    usable: list[bytes] = []
     for heir in heirs:
         try:
-            journals.append(journal_of(context.store.staging.folder(heir)))
+            folder = context.store.staging.folder(heir)
         except NotFoundError:
             continue  # discarded a moment ago
-    ids = distinct(np.concatenate(journals)) if journals else distinct(np.zeros((0, 32), dtype=np.uint8))
-    if not len(ids):
-        return b""
-    # All of them go into the journal, usable or not: whoever discards us must find them. They are announced before
-    # the store is asked, so that no deletion under way takes what we are about to promise.
-    folder.append(JOURNAL_FILE, ids.tobytes())
-    context.gate.announce(pins.domain, ids)
-    usable = ids[present(context.store, pins.domain, ids)]
-    pins.inherit(usable)
-    return usable.tobytes()
+        for _, some in journal_blocks(folder):
+            ids = distinct(some)
+            ids = ids[pins.rows(ids) < 0]
+            if len(ids):
+                # All of them go into the journal, usable or not: whoever discards us must find them. They are announced
+                # before the store is asked, so that no deletion under way takes what we are about to promise.
+                first = pins.promise(ids)
+                there = present(context.store, pins.domain, ids)
+                pins.inherit(first, ids, there)
+                usable.append(ids[there].tobytes())
+    return b"".join(usable)
 
 
 def _answer(

@@ -18,9 +18,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ibs.core.ids import ID_BYTES
+from ibs.core.idtable import IdTable
 from ibs.core.index import IdArray, IdLookup
 from ibs.core.marking import Prefixes, contains, prefixes_of
+from ibs.engine.session.journal import Journal, id_array
 from ibs.errors import BusyError
 from ibs.ports.chunkstore import Address
 from ibs.storage.local.workfolder import WorkFolder
@@ -28,71 +29,7 @@ from ibs.storage.local.workfolder import WorkFolder
 T = TypeVar("T")
 W = TypeVar("W", "Watch", "WideWatch")
 
-JOURNAL_FILE = "pins.journal"
-
 _RECENT_IDS_MAX = 1 << 16
-_RUNS_MAX = 8
-
-
-def id_array(ids: bytes | bytearray | memoryview) -> IdArray:
-    """Concatenated ids as an array of shape (n, 32), without a copy; a torn last id is left out."""
-    whole = len(ids) - len(ids) % ID_BYTES
-    return np.frombuffer(ids, dtype=np.uint8, count=whole).reshape(-1, ID_BYTES)
-
-
-class IdSet:
-    """A growing set of ids at about 40 bytes each; not thread-safe.
-
-    New ids gather in a Python set and are frozen into sorted runs, which are merged when they become many.
-    """
-
-    def __init__(self) -> None:
-        self._recent: set[bytes] = set()
-        self._arrays: list[IdArray] = []
-        self._runs: list[IdLookup] = []
-
-    def __len__(self) -> int:
-        return len(self._recent) + sum(len(array) for array in self._arrays)
-
-    def __contains__(self, chunk: bytes) -> bool:
-        return chunk in self._recent or any(chunk in run for run in self._runs)
-
-    def new(self, ids: Iterable[bytes]) -> list[bytes]:
-        """Those of `ids` that are not in the set, each once."""
-        return [chunk for chunk in dict.fromkeys(ids) if chunk not in self]
-
-    def add(self, ids: Iterable[bytes]) -> None:
-        """Take ids in that are not in the set yet."""
-        self._recent.update(ids)
-        if len(self._recent) >= _RECENT_IDS_MAX:
-            self._freeze(id_array(b"".join(self._recent)))
-            self._recent = set()
-
-    def add_array(self, ids: IdArray) -> None:
-        """Take many distinct ids in that are not in the set yet."""
-        if len(ids):
-            self._freeze(ids)
-
-    def _freeze(self, ids: IdArray) -> None:
-        self._arrays.append(ids)
-        self._runs.append(IdLookup(ids))
-        if len(self._runs) > _RUNS_MAX:
-            merged = np.concatenate(self._arrays)
-            self._arrays, self._runs = [merged], [IdLookup(merged)]
-
-    def contains(self, ids: IdArray) -> NDArray[np.bool_]:
-        """One boolean an id."""
-        found = np.zeros(len(ids), dtype=np.bool_)
-        for run in self._runs:
-            found |= run.contains(ids)
-        if self._recent:
-            for at in np.flatnonzero(~found):
-                found[at] = ids[at].tobytes() in self._recent
-        return found
-
-    def to_bytes(self) -> bytes:
-        """All ids, concatenated, in no particular order."""
-        return b"".join([*(array.tobytes() for array in self._arrays), *self._recent])
 
 
 class Watch:
@@ -233,59 +170,69 @@ class PinGate:
 class PinSet:
     """The ids one session may name: those it uploaded or inherited, and the available ones of its bases."""
 
-    def __init__(self, domain: bytes, folder: WorkFolder, gate: PinGate, bases: Sequence[IdLookup]) -> None:
+    def __init__(self, domain: bytes, folder: WorkFolder, gate: PinGate, bases: Sequence[IdTable]) -> None:
         """`folder` is the session's in staging."""
         self.domain = domain
-        self._folder = folder
         self._gate = gate
         self._bases = bases
         self._lock = threading.Lock()
-        self._uploaded = IdSet()
+        self._journal = Journal(folder)
 
-    def inherit(self, ids: IdArray) -> None:
-        """Distinct ids that an interrupted session delivered and that are there. Journal and gate know them by now."""
+    def promise(self, ids: IdArray) -> int:
+        """Promise distinct ids that may be in the store: journal, then gate. Look for them after this, then `inherit`.
+
+        Returns the journal's row of the first. Whether they are there or not, whoever discards the session finds them.
+        """
         with self._lock:
-            self._uploaded.add_array(ids)
+            first = self._journal.append(ids.tobytes())
+            self._gate.announce(self.domain, ids)
+        return first
+
+    def inherit(self, first: int, ids: IdArray, there: NDArray[np.bool_]) -> None:
+        """Of what was promised from row `first` on, this may be named."""
+        with self._lock:
+            self._journal.take(first, ids, there)
 
     def pin(self, ids: Sequence[bytes]) -> None:
         """Promise whole, checked bodies: journal, then gate. Call it before the first of them is put."""
         with self._lock:
-            new = self._uploaded.new(ids)
+            new = self._journal.new(ids)
             if new:
                 joined = b"".join(new)
                 # Survives the death of the process, not power loss; received chunks promise no more.
-                self._folder.append(JOURNAL_FILE, joined)
-                self._uploaded.add(new)
+                self._journal.add(new, self._journal.append(joined))
                 self._gate.announce(self.domain, id_array(joined))
 
     def missing(self, ids: IdArray) -> NDArray[np.intp]:
         """Positions of ids this session may not name."""
-        allowed = np.zeros(len(ids), dtype=np.bool_)
-        for lookup in self._bases:
-            allowed |= lookup.contains(ids)
-        left = np.flatnonzero(~allowed)
+        left = np.arange(len(ids))
+        for table in self._bases:
+            left = left[~table.contains(ids[left])]
         if len(left):
-            with self._lock:
-                left = left[~self._uploaded.contains(ids[left])]
+            left = left[self.rows(ids[left]) < 0]
         return left
 
-    def delivered(self, ids: IdArray) -> NDArray[np.bool_]:
-        """Which of the ids were uploaded or inherited; the others of an index are of its bases."""
+    def rows(self, ids: IdArray) -> NDArray[np.int64]:
+        """Where in the journal the ids are that were uploaded or inherited; -1 for others, those of the bases."""
         with self._lock:
-            return self._uploaded.contains(ids)
+            return self._journal.rows(ids)
 
     def uploaded(self, chunk: bytes) -> bool:
         """True when this session delivered or inherited the chunk."""
-        with self._lock:
-            return chunk in self._uploaded
+        return bool(self.rows(id_array(chunk))[0] >= 0)
 
-    def uploaded_ids(self) -> bytes:
-        """Concatenated ids of what was uploaded or inherited."""
+    def unnamed(self, named: NDArray[np.bool_]) -> IdArray:
+        """What was promised in vain: ids of the journal at no row that is true in `named`. Call when no more come."""
         with self._lock:
-            return self._uploaded.to_bytes()
+            return self._journal.unnamed(named)
+
+    @property
+    def journal_rows(self) -> int:
+        """Ids in the journal, whether they may be named or not."""
+        return self._journal.length
 
     def release(self) -> None:
         """Free the memory; the session has ended."""
         with self._lock:
-            self._uploaded = IdSet()
+            self._journal.forget()
             self._bases = ()

@@ -5,23 +5,21 @@ Used by `engine.session` only. The caller serialises calls on one index; all cal
 
 from __future__ import annotations
 
-import numpy as np
 from blake3 import blake3
 
 from ibs.core import limits
-from ibs.core.ids import digest
 from ibs.core.index import (
     HEADER_BYTES,
     RECORD_BYTES,
     TREE,
     IdArray,
     IndexHeader,
-    check_records,
     check_tree_records,
     encode_header,
     record_ids,
 )
-from ibs.errors import ConflictError, FailedError, UsageError
+from ibs.engine.indexes import IndexFile, linked_index
+from ibs.errors import ConflictError, FailedError, FormatError, UsageError
 from ibs.storage.local.workfolder import WorkFolder
 from ibs.wire.session import ArchiveClose, ArchiveClosed
 
@@ -94,17 +92,19 @@ class GrowingIndex:
         header = self._make_header(request)
         self._folder.append(self.file, encode_header(header), at=0)
         self._folder.truncate(self.file, header.file_bytes)  # a failed append may have left a tail
-        content = self._folder.read(self.file, length=header.file_bytes)
-        records = memoryview(content)[HEADER_BYTES:]
-        if digest(records) != header.records_digest:
+        index = self.index()
+        try:
+            for _ in index.blocks():
+                pass
+        except FormatError as error:
             # What is in the file must be what was hashed on its way in.
             raise FailedError(
                 f"the staged index of {self.archive} differs from what was received",
                 hint="the disk or file system below the datastore is faulty; check it, then start the backup again",
-            )
-        check_records(header, records)
+            ) from error
+        proven = index.prove()
         self.header, self._close_request = header, request
-        self.closed = ArchiveClosed(archive=self.archive, index_bytes=len(content), index_digest=digest(content).hex())
+        self.closed = ArchiveClosed(archive=self.archive, index_bytes=header.file_bytes, index_digest=proven.digest)
         return self.closed
 
     def _make_header(self, request: ArchiveClose) -> IndexHeader:
@@ -130,21 +130,9 @@ class GrowingIndex:
             records_digest=self._digest.digest(),
         )
 
-    def all_ids(self) -> IdArray:
-        """Every distinct chunk id of a closed index, read back from the file."""
-        content = self._read(0, self.records * self.record_bytes)
-        return distinct(self.ids(memoryview(content)))
+    def index(self) -> IndexFile:
+        """The index of a closed archive, as it lies in the session's folder."""
+        return linked_index(self._folder, self.file, named=False)
 
     def _read(self, offset: int, count: int) -> bytes:
         return self._folder.read(self.file, offset=HEADER_BYTES + offset, length=count)
-
-
-def distinct(ids: IdArray) -> IdArray:
-    """Each id once, sorted bytewise. Takes one copy of `ids`, and a second one only if an id is there twice."""
-    whole = np.array(ids, order="C").view(np.dtype((np.void, 32))).ravel()
-    whole.sort()
-    first = np.ones(len(whole), dtype=np.bool_)
-    first[1:] = whole[1:] != whole[:-1]
-    if not first.all():
-        whole = whole[first]
-    return whole.view(np.uint8).reshape(-1, 32)

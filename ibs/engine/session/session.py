@@ -28,8 +28,8 @@ from ibs.engine.session import commit as committing
 from ibs.engine.session.bases import Base, present
 from ibs.engine.session.facts import Foreign, SessionFacts, SessionObserver, SessionState
 from ibs.engine.session.ingest import Ingest
+from ibs.engine.session.journal import id_array
 from ibs.engine.session.opening import Prepared
-from ibs.engine.session.pins import JOURNAL_FILE, id_array
 from ibs.engine.session.records import GrowingIndex
 from ibs.errors import BusyError, ConflictError, NotFoundError, RefusedError, SessionLost, UsageError
 from ibs.ports.chunkstore import Address
@@ -295,9 +295,8 @@ class WriteSession:
         fresh = ids[self._pins.missing(ids)]
         if len(fresh):
             # As for what is inherited: in the journal, and told to deletions, before the store is asked.
-            self._folder.append(JOURNAL_FILE, fresh.tobytes())
-            self._context.gate.announce(self._pins.domain, fresh)
-            self._pins.inherit(fresh[present(self._context.store, self._pins.domain, fresh)])
+            first = self._pins.promise(fresh)
+            self._pins.inherit(first, fresh, present(self._context.store, self._pins.domain, fresh))
         usable = np.ones(len(ids), dtype=np.bool_)
         usable[self._pins.missing(ids)] = False
         return usable

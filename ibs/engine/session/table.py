@@ -22,7 +22,7 @@ from ibs.core.names import Group, Namespace, SnapshotName
 from ibs.engine.context import StoreContext
 from ibs.engine.modes import Use
 from ibs.engine.references import facts_of, of_snapshot
-from ibs.engine.session.discard import Discarded, discard_received, discard_session, settle
+from ibs.engine.session.discard import Discarded, discard_received, discard_session, settle, unnamed
 from ibs.engine.session.facts import Foreign, SessionFacts, SessionObserver, SessionState, is_session_id
 from ibs.engine.session.opening import Prepared, Wanted, check_foreign, check_request, prepare
 from ibs.engine.session.session import WriteSession
@@ -308,8 +308,8 @@ class SessionTable:
             # The manifest's name may not have reached the disk: writing the state anew flushes the folder, and only
             # then may the journal go (PROTOCOLS 10).
             self._context.folders.change_state(facts.name, lambda state: state)
-            used = [part.ids for part in of_snapshot(self._context, facts.name)]
-            return settle(self._context.store, facts, used)
+            store, used = self._context.store, (part.ids for part in of_snapshot(self._context, facts.name))
+            return settle(store, facts, unnamed(store, facts.session_id, used))
         except (DatastoreReadOnly, FormatError, NoSpace):
             return msgspec.structs.replace(facts, leftover=True)  # on disk it is settled at a later opening
 

@@ -50,6 +50,15 @@ class BinFiles:
             except FileNotFoundError as error:
                 raise NotFoundError(f"{META}/{BIN}/{entry} has no {name}") from error
 
+    def read_part(self, entry: str, name: str, offset: int, count: int) -> bytes:
+        """Up to `count` bytes of an entry's file from `offset`; fewer at its end. Raises NotFoundError."""
+        check_file_name(name)
+        with self.held.reading(f"reading {name}"), self._entry(entry) as fd:
+            try:
+                return files.read_part(name, offset, count, dir_fd=fd)
+            except FileNotFoundError as error:
+                raise NotFoundError(f"{META}/{BIN}/{entry} has no {name}") from error
+
     # --- moving ---
 
     def put(self, folder: str, entry: str, record: bytes) -> None:

@@ -88,6 +88,9 @@ class RowState(IntEnum):
     RETIRED = 4
 
 
+_ROW_STATES = tuple(RowState)  # by number: calling the class is as dear as reading the row
+
+
 class Row(NamedTuple):
     """One promoted (or lost) chunk. `verified_at` in seconds since 1970."""
 
@@ -439,7 +442,7 @@ class ChunkDb:
 
     def _row(self, row: tuple[Any, ...]) -> Row:
         chunk_id, domain, stored_bytes, epoch, verified_at, state = row
-        return Row(Address(self._domains[domain], chunk_id), stored_bytes, epoch, verified_at, RowState(state))
+        return Row(Address(self._domains[domain], chunk_id), stored_bytes, epoch, verified_at, _ROW_STATES[state])
 
 
 def _found_state(found: Found) -> int:

@@ -130,16 +130,25 @@ def open_file(name: str, *, dir_fd: int) -> int:
     return fd
 
 
-def read_all(fd: int, size: int) -> bytes:
-    """Up to `size` bytes from the start; fewer when the file ends earlier."""
-    first = os.pread(fd, size, 0)
+def read_all(fd: int, size: int, offset: int = 0) -> bytes:
+    """Up to `size` bytes from `offset`; fewer when the file ends earlier."""
+    first = os.pread(fd, size, offset)
     if len(first) == size or not first:
         return first
     pieces, have = [first], len(first)
-    while have < size and (piece := os.pread(fd, size - have, have)):
+    while have < size and (piece := os.pread(fd, size - have, offset + have)):
         pieces.append(piece)
         have += len(piece)
     return b"".join(pieces)
+
+
+def read_part(name: str, offset: int, count: int, *, dir_fd: int) -> bytes:
+    """Up to `count` bytes of a regular file from `offset`; fewer at its end. Raises FormatError, OSError."""
+    fd = open_file(name, dir_fd=dir_fd)
+    try:
+        return read_all(fd, max(0, min(count, os.fstat(fd).st_size - offset)), offset)
+    finally:
+        os.close(fd)
 
 
 def read_file(name: str, *, dir_fd: int, limit: int) -> bytes:

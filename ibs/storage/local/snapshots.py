@@ -125,6 +125,15 @@ class SnapshotFiles:
             except FileNotFoundError as error:
                 raise NotFoundError(f"{folder} has no {name}") from error
 
+    def read_part(self, folder: str, name: str, offset: int, count: int) -> bytes:
+        """Up to `count` bytes of a file from `offset`; fewer at its end. Raises NotFoundError."""
+        check_file_name(name)
+        with self._opened(folder, f"reading {name}") as fd:
+            try:
+                return files.read_part(name, offset, count, dir_fd=fd)
+            except FileNotFoundError as error:
+                raise NotFoundError(f"{folder} has no {name}") from error
+
     def open(self, folder: str, name: str) -> int:
         """A descriptor for reading, which stays good when the snapshot is removed. The caller closes it.
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -83,18 +84,10 @@ class WorkFolder:
         """Bytes from `offset`; fewer than `length` at the end. The caller bounds `length`."""
         check_file_name(name)
         with self.held.reading(f"reading {name}"), self._opened() as folder:
-            fd = self._open_file(name, folder)
             try:
-                left = max(0, os.fstat(fd).st_size - offset)
-                want = left if length is None else min(length, left)
-                pieces: list[bytes] = []
-                while want and (piece := os.pread(fd, want, offset)):
-                    pieces.append(piece)
-                    offset += len(piece)
-                    want -= len(piece)
-                return b"".join(pieces)
-            finally:
-                os.close(fd)
+                return files.read_part(name, offset, sys.maxsize if length is None else length, dir_fd=folder)
+            except FileNotFoundError as error:
+                raise NotFoundError(f"{name} does not exist in {self.path}") from error
 
     def open(self, name: str) -> int:
         """A descriptor for reading, which stays good when the folder is removed. The caller closes it."""

@@ -15,7 +15,7 @@ from ibs.core.names import SnapshotName
 from ibs.engine.datastore import Datastore
 from ibs.engine.references import protected_ids
 from ibs.engine.session.discard import find_unreferenced, sweep
-from ibs.engine.session.pins import id_array
+from ibs.engine.session.journal import id_array
 from ibs.errors import BusyError, ConflictError, FormatError, NotFoundError, Quarantined, RefusedError
 from ibs_tests.support.engine import OTHER, OWNER, Box, address_of, backup, read, snapshot_of
 

@@ -18,7 +18,8 @@ from ibs.core.modes import Maintenance, Mode, ModeRecord, Quarantine
 from ibs.core.names import SnapshotName, format_time
 from ibs.engine.affected import damage, find_affected
 from ibs.engine.datastore import Datastore
-from ibs.engine.verify import VerifyProgress, VerifyRun, _SnapshotCheck, verify_snapshot
+from ibs.engine.namedchunks import NamedChunks
+from ibs.engine.verify import VerifyProgress, VerifyRun, verify_snapshot
 from ibs.errors import CorruptChunk, DatastoreOffline, NotFoundError
 from ibs.runtime.clock import ManualClock
 from ibs.runtime.pool import ThreadPool
@@ -390,13 +391,13 @@ async def test_a_store_that_lost_everything_is_told_in_the_time_of_one_chunk(
     for path in Path(box.path).glob("chunks/????/*"):
         path.unlink()
     sought: list[Address] = []
-    real = _SnapshotCheck._archive_of
+    real = NamedChunks.archive_of
 
-    def counted(self: _SnapshotCheck, address: Address) -> str:
+    def counted(self: NamedChunks, address: Address) -> str:
         sought.append(address)
         return real(self, address)
 
-    monkeypatch.setattr(_SnapshotCheck, "_archive_of", counted)
+    monkeypatch.setattr(NamedChunks, "archive_of", counted)
     report = await verify(datastore, result.snapshot)
     assert (report.result, report.chunks, len(sought)) == ("MISSING", 300, 1)
     assert "archive etc.tree" in report.first_failure

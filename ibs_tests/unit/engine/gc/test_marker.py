@@ -6,7 +6,7 @@ from ibs.core import limits, marking
 from ibs.engine.datastore import Datastore
 from ibs.engine.gc import marker as module
 from ibs.engine.gc.marker import Found, Marker
-from ibs.engine.session.pins import id_array
+from ibs.engine.session.journal import id_array
 from ibs.errors import FailedError
 from ibs_tests.support.engine import address_of, backup, start
 

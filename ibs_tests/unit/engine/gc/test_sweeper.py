@@ -9,7 +9,8 @@ from ibs.core.marking import prefixes_of
 from ibs.core.modes import ModeRecord, Quarantine
 from ibs.engine.datastore import Datastore
 from ibs.engine.gc.sweeper import Sweeper
-from ibs.engine.session.pins import WideWatch, id_array
+from ibs.engine.session.journal import id_array
+from ibs.engine.session.pins import WideWatch
 from ibs.errors import Quarantined
 from ibs.ports.chunkstore import Retired
 from ibs.storage.wrap.faults import Plan

@@ -9,7 +9,7 @@ from ibs.core import limits
 from ibs.core.ids import Address
 from ibs.core.keys import DataKeys
 from ibs.engine.datastore import Datastore
-from ibs.engine.session.pins import JOURNAL_FILE
+from ibs.engine.session.journal import JOURNAL_FILE
 from ibs.errors import CorruptChunk, FormatError, NoSpace, RefusedError, UsageError
 from ibs.ports.chunkstore import ChunkState, PutOutcome
 from ibs_tests.support.engine import Box, address_of, key_registry, start

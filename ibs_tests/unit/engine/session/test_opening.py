@@ -12,7 +12,7 @@ from ibs.core.ids import hex_fingerprint
 from ibs.core.keys import DataKeys
 from ibs.core.names import SnapshotName
 from ibs.engine.datastore import Datastore
-from ibs.engine.session.pins import JOURNAL_FILE
+from ibs.engine.session.journal import JOURNAL_FILE
 from ibs.errors import EncryptionRequired, KeyNotRegistered, NoSpace, RefusedError, UsageError
 from ibs.storage.local import WorkFolder
 from ibs.wire.session import SessionOpen

@@ -8,9 +8,11 @@ import pytest
 from ibs.core.ids import PLAIN_DOMAIN, chunk_id
 from ibs.core.index import IdLookup
 from ibs.engine.session import pins as module
-from ibs.engine.session.pins import JOURNAL_FILE, IdSet, PinGate, PinSet, id_array
+from ibs.engine.session.journal import JOURNAL_FILE, id_array
+from ibs.engine.session.pins import PinGate, PinSet
 from ibs.errors import BusyError, NoSpace
 from ibs.storage.local import LocalStore
+from ibs_tests.support.ids import table_of
 
 OTHER_DOMAIN = b"\1" * 32
 
@@ -21,30 +23,6 @@ def ids(*numbers: int) -> list[bytes]:
 
 def array(*numbers: int) -> module.IdArray:
     return id_array(b"".join(ids(*numbers)))
-
-
-def test_torn_last_id_is_left_out() -> None:
-    assert len(id_array(b"a" * 32 + b"b" * 31)) == 1
-
-
-def test_id_set_finds_what_was_added_over_many_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_RECENT_IDS_MAX", 10)
-    monkeypatch.setattr(module, "_RUNS_MAX", 3)
-    found = IdSet()
-    for start in range(0, 200, 7):
-        found.add(found.new(ids(*range(start, start + 7))))
-    assert len(found) == 203
-    assert found.contains(array(*range(203))).all()
-    assert not found.contains(array(*range(203, 400))).any()
-    assert ids(5)[0] in found
-    assert ids(500)[0] not in found
-    assert sorted(id_array(found.to_bytes()).tolist()) == sorted(array(*range(203)).tolist())
-
-
-def test_id_set_says_what_is_new_once() -> None:
-    found = IdSet()
-    found.add(ids(1))
-    assert found.new([*ids(1, 2, 2, 3)]) == ids(2, 3)
 
 
 def test_watch_hears_of_its_candidates_only_while_it_watches() -> None:
@@ -103,7 +81,7 @@ def test_an_id_that_did_not_reach_the_journal_is_not_pinned(store: LocalStore, m
 
 def test_missing_looks_at_bases_and_uploads(store: LocalStore) -> None:
     folder = store.staging.create("a" * 32)
-    pins = PinSet(PLAIN_DOMAIN, folder, PinGate(), [IdLookup(array(1, 2)), IdLookup(array(3))])
+    pins = PinSet(PLAIN_DOMAIN, folder, PinGate(), [table_of(array(1, 2)), table_of(array(3))])
     pins.pin(ids(7))
     assert list(pins.missing(array(1, 3, 4, 7, 8))) == [2, 4]
     assert len(pins.missing(np.zeros((0, 32), dtype=np.uint8))) == 0
