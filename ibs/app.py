@@ -290,7 +290,7 @@ async def _run_services(
     server_file = settings.state_dir / SERVER_FILE
 
     async def certificate_changed() -> None:
-        base.hosts.fingerprint = context.fingerprint
+        base.hosts.fingerprint = certificates.pins
         await pool.disk(write_whereabouts, server_file, context)
 
     certificates.changed.append(certificate_changed)
@@ -304,7 +304,7 @@ async def _run_services(
     try:
         async with trio.open_nursery() as nursery:  # noqa: TID251 - the supervisor runs in it until the stop is over
             await nursery.start(supervisor.run)
-            await pool.disk(write_whereabouts, server_file, context)
+            await certificate_changed()
             notice(base.bus, base.clock, "server.started", f"{PRODUCT} {VERSION} listens on {context.endpoint}")
             task_status.started(Running(str(context.endpoint), context.fingerprint, context, stop))
     finally:

@@ -14,14 +14,15 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 
 import trio
 import typer
 
-from ibs.cli.output import Output, print_error
-from ibs.client.config import Credentials, Logins, resolve_server
+from ibs.cli.output import Output, print_error, print_warning
+from ibs.client.config import Credentials, Logins, PinnedBy, resolve_server
 from ibs.client.http import ApiClient
 from ibs.errors import CancelledError, ExitStatus, FailedError, IbsError, UsageError
 from ibs.runtime.allocator import collect_as_usual
@@ -134,7 +135,20 @@ def connect(credentials: Credentials) -> ApiClient:
         fingerprint=credentials.fingerprint,
         auth_id=credentials.auth_id,
         secret=credentials.secret,
+        learned=partial(_learned, credentials),
     )
+
+
+def _learned(credentials: Credentials, pins: str) -> None:
+    """The server told that its certificate will change, or has: keep that where the old pin came from."""
+    server = credentials.server
+    if credentials.pinned_by is PinnedBy.LOGIN:
+        try:
+            Logins().repin(server, pins)
+        except (OSError, UsageError) as error:
+            print_warning(f"the coming certificate of {server} could not be kept: {error}; then log in again")
+    elif credentials.pinned_by is PinnedBy.ENVIRONMENT and "," in pins:
+        print_warning(f"{server} will have another certificate soon: set IBS_FINGERPRINT={pins}")
 
 
 def ask_secret(prompt: str) -> str:

@@ -11,6 +11,7 @@ import re
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
@@ -70,14 +71,23 @@ class Repository:
         return f"{self.auth_id}@{self.server}:{self.store}" if self.auth_id else f"{self.server}:{self.store}"
 
 
+class PinnedBy(StrEnum):
+    """Where a fingerprint was taken from, and so where a coming one is to be kept."""
+
+    SERVER_FILE = "server file"  # on the server's own machine; it is read anew each time
+    LOGIN = "login"
+    ENVIRONMENT = "environment"
+
+
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """All that a connection needs. `fingerprint` is the pinned one of the server's certificate."""
+    """All that a connection needs. `fingerprint` is the pinned one of the server's certificate, or the next, too."""
 
     server: Server
     fingerprint: str
     auth_id: str
     secret: str = field(repr=False)
+    pinned_by: PinnedBy = PinnedBy.SERVER_FILE
 
 
 class Login(msgspec.Struct, frozen=True):
@@ -118,6 +128,12 @@ class Logins:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._write(logins)
 
+    def repin(self, server: Server, fingerprint: str) -> None:
+        """Note what `server` says of its certificates, if it has a login here. Raises UsageError, OSError."""
+        login = self.get(server)
+        if login is not None and login.fingerprint != fingerprint:
+            self.save(server, msgspec.structs.replace(login, fingerprint=fingerprint))
+
     def remove(self, server: Server) -> bool:
         """Forget the login for `server`; False when there was none."""
         logins = self.all()
@@ -127,7 +143,7 @@ class Logins:
         return True
 
     def _write(self, logins: dict[str, Login]) -> None:
-        temporary = self.path.with_suffix(".new")
+        temporary = self.path.with_suffix(f".{os.getpid()}.new")  # several commands may save at once
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(msgspec.json.format(msgspec.json.encode(logins)))
@@ -221,7 +237,8 @@ def _complete(
         secret = ask(f"Secret of {auth_id} on {server}: ")
     if not secret:
         raise NotAuthenticated(f"no secret for {auth_id} on {server}", hint=f"set IBS_SECRET_FILE, or run: {how}")
-    return Credentials(server, fingerprint, auth_id, secret)
+    by = PinnedBy.ENVIRONMENT if environment.get("IBS_FINGERPRINT") else PinnedBy.LOGIN
+    return Credentials(server, fingerprint, auth_id, secret, by)
 
 
 def _first_line(path: str | None) -> str:

@@ -27,7 +27,7 @@ from ibs.runtime.buffers import uninitialised
 from ibs.runtime.clock import SystemClock
 from ibs.runtime.retry import Backoff, Entropy, retry
 from ibs.runtime.tls import receive_into
-from ibs.security.pinning import connect_pinned
+from ibs.security.pinning import Pins, connect_pinned
 from ibs.wire import frames
 from ibs.wire.common import ErrorBody
 from ibs.wire.frames import Hello, Op
@@ -43,7 +43,7 @@ class Line:
 
     host: str
     port: int
-    fingerprint: str
+    pins: Pins
     hello: Hello = field(repr=False)
 
 
@@ -95,7 +95,7 @@ class DataPlane:
         self,
         host: str,
         port: int,
-        fingerprint: str,
+        fingerprint: str | Pins,
         hello: Hello,
         *,
         connections: int = _CONNECTIONS_DEFAULT,

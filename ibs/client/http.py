@@ -24,7 +24,7 @@ from ibs.errors import BusyError, FormatError, IbsError, ServerUnreachable
 from ibs.ports.clock import Clock
 from ibs.runtime.clock import SystemClock
 from ibs.runtime.retry import Backoff, Entropy, retry
-from ibs.security.pinning import PinnedTransport
+from ibs.security.pinning import PINS_HEADER, PinnedTransport, Pins
 from ibs.version import VERSION
 from ibs.wire.common import ErrorBody
 
@@ -41,26 +41,29 @@ class ApiClient:
     """One server, one identity. An async context manager; methods may be called from several tasks at once.
 
     `url` is `https://HOST:PORT`, `fingerprint` the pinned one of its certificate in colon form. `transport` replaces
-    the network in tests. Paths are relative to `/api/v1` and not yet percent-encoded.
+    the network in tests. With `learned`, what the server tells of a coming certificate is pinned too, and handed to it
+    to be kept; without, the pin is fixed. Paths are relative to `/api/v1` and not yet percent-encoded.
     """
 
     def __init__(
         self,
         url: str,
         *,
-        fingerprint: str,
+        fingerprint: str | Pins,
         auth_id: str,
         secret: str,
+        learned: Callable[[str], None] | None = None,
         clock: Clock | None = None,
         entropy: Entropy = os.urandom,
         transport: httpx.AsyncBaseTransport | None = None,
         backoff: Backoff | None = None,
     ) -> None:
-        """Raises UsageError when the fingerprint is none."""
+        """Raises UsageError when the fingerprint is none; two, with a comma between, are the present and the next."""
         place = httpx.URL(url)
         self.host = place.host
         self.port = place.port or 443
-        self.fingerprint = fingerprint
+        self.pins = fingerprint if isinstance(fingerprint, Pins) else Pins(fingerprint)
+        self._learned = learned
         self.auth_id = auth_id
         self.clock = clock or SystemClock()
         self._secret = secret
@@ -69,7 +72,7 @@ class ApiClient:
         self._backoff = backoff or Backoff(attempts=limits.HTTP_TRIES_MAX, seconds_min=0.25, seconds_max=8.0)
         self._client = httpx.AsyncClient(
             base_url=f"{url}{BASE_PATH}",
-            transport=transport or PinnedTransport(fingerprint, connections=limits.HTTP_CONNECTIONS),
+            transport=transport or PinnedTransport(self.pins, connections=limits.HTTP_CONNECTIONS),
             headers={"Authorization": f"Bearer {self.authorization}", "User-Agent": f"ironcore-backup/{VERSION}"},
             timeout=_timeout(limits.HTTP_ANSWER_SECONDS_MAX),
             follow_redirects=False,
@@ -165,11 +168,17 @@ class ApiClient:
             except httpx.TransportError as error:
                 raise self._unreachable(error) from error
             self._reached = True
+            self._learn(response)
             if response.status_code >= 400:
                 raise self._told(response.status_code, response.content)
             return response.content
 
         return await self._repeated(once, everything=repeat)
+
+    def _learn(self, response: httpx.Response) -> None:
+        told = response.headers.get(PINS_HEADER, "")
+        if self._learned is not None and told and self.pins.learn(told):
+            self._learned(str(self.pins))
 
     async def _repeated(self, once: Callable[[], Awaitable[bytes]], *, everything: bool) -> bytes:
         """Try again what may be tried again.

@@ -77,8 +77,8 @@ class _Bulk:
             return
         api = self._api
         hello = Hello(authorization=api.authorization, session_id=session_id, reader_id=reader_id)
-        self.line = Line(api.host, api.port, api.fingerprint, hello)
-        self._plane = DataPlane(api.host, api.port, api.fingerprint, hello, connections=self._connections)
+        self.line = Line(api.host, api.port, api.pins, hello)
+        self._plane = DataPlane(api.host, api.port, api.pins, hello, connections=self._connections)
         if self._ahead is not None and answer_seconds > _LONG_LINE_SECONDS:
             self._ahead.start_soon(self._plane.warm)
 

@@ -24,6 +24,7 @@ from ibs.control.routing import NDJSON, OCTETS, Call, Octets, Route, read_body, 
 from ibs.core import limits
 from ibs.errors import IbsError, NotFoundError, UsageError
 from ibs.log import bound, get_logger
+from ibs.security.pinning import PINS_HEADER
 from ibs.version import API_VERSION
 from ibs.wire.common import ErrorBody, body_of
 
@@ -92,6 +93,7 @@ async def _handled(context: ServerContext, route: Route, path: dict[str, str], r
     with bound(auth_id=call.principal.auth_id):
         answer = await route.handler(call)
     response = _encode(route, answer)
+    response.headers[PINS_HEADER] = context.certificates.pins
     await record.done()
     return response
 

@@ -93,7 +93,15 @@ async def _login(call: Call) -> Any:
 
 
 async def _certificate(call: Call) -> Any:
-    return _plain(call.context.certificates.show(), "fingerprint", "expires", "self_signed", "names")
+    return _plain(
+        call.context.certificates.show(),
+        "fingerprint",
+        "expires",
+        "self_signed",
+        "names",
+        "next_fingerprint",
+        "next_from",
+    )
 
 
 async def _datastore(call: Call) -> Any:
@@ -226,6 +234,7 @@ LOOKS: Final[Mapping[str, Look]] = {
     "acl_revoke": _rules,
     "certificate_renew": _certificate,
     "certificate_replace": _certificate,
+    "certificate_withdraw": _certificate,
     "clock_confirm": _clock,
     "compliance_set": _compliance,
     "datastore_maintenance": _datastore,

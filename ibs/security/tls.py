@@ -101,6 +101,11 @@ def install(state: Path, content: bytes, now: datetime) -> Certificate:
     return _described(path, certificate)
 
 
+def checked(path: Path, content: bytes, now: datetime) -> Certificate:
+    """What `content` (PEM) holds, as if it lay in `path`. Raises UsageError for what no server can use."""
+    return _described(path, _checked(content, now))
+
+
 def make(node: str, names: Iterable[str], now: datetime) -> bytes:
     """A new self-signed certificate with its key, as PEM."""
     return _make(node, names, now)

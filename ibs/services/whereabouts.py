@@ -22,7 +22,7 @@ def write_whereabouts(path: Path, context: ServerContext) -> None:
     endpoint = context.endpoint
     facts = {
         "address": str(Endpoint(_WILDCARDS.get(endpoint.host, endpoint.host), endpoint.port)),
-        "fingerprint": context.fingerprint,
+        "fingerprint": context.certificates.pins,
         "pid": context.pid,
         "version": VERSION,
     }

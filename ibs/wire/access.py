@@ -6,7 +6,7 @@ from typing import Annotated
 
 import msgspec
 
-from ibs.core import limits
+from ibs.core import limits, limits_access
 from ibs.wire.common import Wire
 
 
@@ -77,7 +77,10 @@ class Explained(Wire, frozen=True, kw_only=True):
 
 
 class CertificateView(Wire, frozen=True, kw_only=True):
-    """What the server shows those who connect. `fingerprint` is what clients pin."""
+    """What the server shows those who connect. `fingerprint` is what clients pin.
+
+    `next_fingerprint` is served from `next_from` on; `unaware` are hosts whose agents were not told of it yet.
+    """
 
     fingerprint: str
     expires: str
@@ -86,11 +89,24 @@ class CertificateView(Wire, frozen=True, kw_only=True):
     issuer: str
     self_signed: bool
     names: list[str]
+    next_fingerprint: str = ""
+    next_from: str = ""
+    unaware: list[str] = []
+
+
+class CertificateRenew(Wire, frozen=True, kw_only=True):
+    """Serve the new certificate in so many seconds, 0 for at once."""
+
+    seconds: Annotated[float, msgspec.Meta(ge=0, le=limits_access.CERTIFICATE_NEXT_SECONDS_MAX)] = 0
 
 
 class CertificateReplace(Wire, frozen=True, kw_only=True):
-    """`pem`: the server's certificate, those between it and its authority, and its key without a passphrase."""
+    """`pem`: the server's certificate, those between it and its authority, and its key without a passphrase.
 
+    Served in so many `seconds`, 0 for at once.
+    """
+
+    seconds: Annotated[float, msgspec.Meta(ge=0, le=limits_access.CERTIFICATE_NEXT_SECONDS_MAX)] = 0
     pem: Annotated[str, msgspec.Meta(max_length=limits.PRIVATE_FILE_BYTES_MAX)]
 
 

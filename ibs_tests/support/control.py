@@ -287,6 +287,9 @@ def _only_agent(auth_id: str) -> None:
 class FakeCertificates(Recorder):
     """The server's certificate."""
 
+    pins = ":".join(["ab"] * 32)
+    prepared = ""
+
     def show(self) -> CertificateView:
         return sample(CertificateView)
 
@@ -412,7 +415,7 @@ class FakeContext:
         own = {"log_in": sample(LoginGranted), "show": login, "set_password": login, "disable_totp": login}
         self.logins = FakeLogins(self.asked, own | {"enable_totp": sample(TotpMade)})
         shown = sample(CertificateView)
-        self.certificates = FakeCertificates(self.asked, {"renew": shown, "replace": shown})
+        self.certificates = FakeCertificates(self.asked, {"renew": shown, "replace": shown, "withdraw": None})
         self.roles = FakeRoles(self.asked, made)
         hosts = {"invite": sample(HostInvited), "update": sample(HostView), "remove": None}
         self.hosts = FakeHosts(self.asked, hosts | {"join": sample(AgentJoined)})

@@ -11,10 +11,16 @@ from ibs.cli.common import ServerOption, StateDirOption, administrator, app, exa
 from ibs.cli.output import Output, OutputOption, print_facts, print_warning
 from ibs.core import limits
 from ibs.errors import UsageError
-from ibs.wire.access import CertificateReplace, CertificateView
+from ibs.units import parse_duration
+from ibs.wire.access import CertificateRenew, CertificateReplace, CertificateView
 
 root = app("certificate", "The server's certificate. Clients pin its fingerprint: a new one is told to all.")
-_PIN = "every client, agent and login pins the new fingerprint before it comes in again; until then it is refused"
+_PIN = "who was not told before pins the new fingerprint before it comes in again; until then it is refused"
+
+InOption = Annotated[
+    str,
+    typer.Option("--in", metavar="TIME", help="Serve it later, as 7d; clients that come by until then learn it."),
+]
 
 
 def _print(found: CertificateView, output: Output) -> None:
@@ -25,7 +31,20 @@ def _print(found: CertificateView, output: Output) -> None:
         ("Issuer", "itself" if found.self_signed else found.issuer),
         ("Names", " ".join(found.names)),
     ]
+    if found.next_fingerprint:
+        facts.append(("Next", f"{found.next_fingerprint} from {found.next_from}"))
+        facts.append(("Not told yet", " ".join(found.unaware) or "no host: the agents of all know it"))
     print_facts(found, facts, output)
+
+
+def _tell(found: CertificateView, output: Output) -> None:
+    _print(found, output)
+    if found.next_fingerprint:
+        print_warning(
+            f"who does not come by before {found.next_from} (and every remote of another site) pins it by hand then"
+        )
+    else:
+        print_warning(_PIN)
 
 
 @root.command("show", epilog=example("ironcore-backup certificate show"))
@@ -39,16 +58,37 @@ def show(server: ServerOption = None, state_dir: StateDirOption = None, output: 
     _print(run(work, output), output)
 
 
-@root.command("renew", epilog=example("ironcore-backup certificate renew"))
-def renew(server: ServerOption = None, state_dir: StateDirOption = None, output: OutputOption = Output.TEXT) -> None:
-    """Make a new self-signed certificate with a new key. Connections that are there stay."""
+@root.command("renew", epilog=example("ironcore-backup certificate renew --in 7d", "ironcore-backup certificate renew"))
+def renew(
+    later: InOption = "0",
+    server: ServerOption = None,
+    state_dir: StateDirOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Make a new self-signed certificate with a new key. Connections that are there stay.
+
+    With --in, agents and saved logins learn of it over the connection they trust, and are never refused. Without, it
+    is served at once: the one that was prepared before, if there is one.
+    """
+
+    async def work() -> CertificateView:
+        body = CertificateRenew(seconds=parse_duration(later))
+        async with administrator(server, state_dir) as api:
+            return await api.post("/certificate/renew", CertificateView, body)
+
+    _tell(run(work, output), output)
+
+
+@root.command("withdraw", epilog=example("ironcore-backup certificate withdraw"))
+def withdraw(server: ServerOption = None, state_dir: StateDirOption = None, output: OutputOption = Output.TEXT) -> None:
+    """Do not serve the certificate that was prepared; the present one stays."""
 
     async def work() -> CertificateView:
         async with administrator(server, state_dir) as api:
-            return await api.post("/certificate/renew", CertificateView)
+            await api.delete("/certificate/next")
+            return await api.get("/certificate", CertificateView)
 
     _print(run(work, output), output)
-    print_warning(_PIN)
 
 
 @root.command("replace", epilog=example("ironcore-backup certificate replace /root/backup.example.pem"))
@@ -56,6 +96,7 @@ def replace(
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="PEM: the server's certificate first, its chain, its key.")
     ],
+    later: InOption = "0",
     server: ServerOption = None,
     state_dir: StateDirOption = None,
     output: OutputOption = Output.TEXT,
@@ -63,12 +104,11 @@ def replace(
     """Serve another certificate, such as one of your own authority. Connections that are there stay."""
 
     async def work() -> CertificateView:
-        body = CertificateReplace(pem=_read(file))
+        body = CertificateReplace(pem=_read(file), seconds=parse_duration(later))
         async with administrator(server, state_dir) as api:
             return await api.post("/certificate", CertificateView, body)
 
-    _print(run(work, output), output)
-    print_warning(_PIN)
+    _tell(run(work, output), output)
 
 
 def _read(file: Path) -> str:

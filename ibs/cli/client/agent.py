@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,7 @@ from ibs.client.agent.identity import (
     is_held,
     load_identity,
     load_status,
+    repin,
     save_status,
 )
 from ibs.client.agent.identity import join as join_server
@@ -33,6 +35,7 @@ from ibs.runtime import sdnotify
 from ibs.runtime.clock import SystemClock
 from ibs.runtime.pool import ThreadPool
 from ibs.runtime.retry import Backoff
+from ibs.security.pinning import Pins
 
 root = app("agent", "The agent: lets a server back up this host. It connects outwards only, and this host says what.")
 
@@ -104,7 +107,8 @@ def run_(
         with ExitStack() as stack:
             stack.enter_context(held(folder))
             stack.callback(log.configure(None).close)
-            async with _polls(identity) as polls, identity.client() as api:
+            pins = Pins(identity.fingerprint)
+            async with _polls(identity, pins, folder) as polls, identity.client(pins) as api:
                 agent = Agent(
                     identity,
                     polls,
@@ -174,11 +178,12 @@ def _token(name: str, file: Path | None) -> str:
     return token
 
 
-def _polls(identity: AgentIdentity) -> ApiClient:
-    """A client that tells each failure at once: the agent's loop is what tries again."""
+def _polls(identity: AgentIdentity, pins: Pins, folder: Path) -> ApiClient:
+    """A client that tells each failure at once: the agent's loop is what tries again. It learns for all with `pins`."""
     return ApiClient(
         Server.parse(identity.server).url,
-        fingerprint=identity.fingerprint,
+        fingerprint=pins,
+        learned=partial(repin, folder, identity),
         auth_id=identity.auth_id,
         secret=identity.secret,
         backoff=Backoff(attempts=1),

@@ -21,10 +21,14 @@ from ibs.client.http import ApiClient
 from ibs.core import limits
 from ibs.core.names import check_name
 from ibs.errors import BusyError, ConflictError, FailedError, NotFoundError
+from ibs.log import get_logger
 from ibs.runtime import settings
+from ibs.security.pinning import Pins
 from ibs.security.private import read_private, write_private
 from ibs.version import VERSION
 from ibs.wire.hosts import AgentJoin, AgentJoined
+
+_log = get_logger("agent")
 
 IDENTITY_FILE = "agent.json"
 LOCK_FILE = "agent.lock"
@@ -40,10 +44,10 @@ class AgentIdentity(msgspec.Struct, frozen=True, kw_only=True):
     auth_id: str
     secret: str
 
-    def client(self) -> ApiClient:
-        """An unopened client with this identity."""
+    def client(self, pins: Pins) -> ApiClient:
+        """An unopened client with this identity, that accepts what `pins` accepts."""
         place = Server.parse(self.server)
-        return ApiClient(place.url, fingerprint=self.fingerprint, auth_id=self.auth_id, secret=self.secret)
+        return ApiClient(place.url, fingerprint=pins, auth_id=self.auth_id, secret=self.secret)
 
 
 class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,8 +115,22 @@ async def join(
         auth_id=joined.auth_id,
         secret=joined.secret,
     )
-    write_private(folder / IDENTITY_FILE, msgspec.json.format(msgspec.json.encode(identity)) + b"\n")
+    _save(folder, identity)
     return identity
+
+
+def repin(folder: Path, identity: AgentIdentity, fingerprint: str) -> None:
+    """Keep what the server says of its certificates. An agent that cannot goes on, and says so in its log."""
+    try:
+        _save(folder, msgspec.structs.replace(identity, fingerprint=fingerprint))
+    except FailedError as error:
+        _log.error("the server's coming certificate could not be kept", error=error.message)
+    else:
+        _log.info("the server told of its certificates", fingerprint=fingerprint)
+
+
+def _save(folder: Path, identity: AgentIdentity) -> None:
+    write_private(folder / IDENTITY_FILE, msgspec.json.format(msgspec.json.encode(identity)) + b"\n")
 
 
 def _prepare(folder: Path) -> None:

@@ -47,7 +47,7 @@ class HelperOpener:
         self._local = local
         self.figures = local.figures
         self._setup = Setup(
-            line.host, line.port, line.fingerprint, line.hello, domain, keys.root if keys is not None else b""
+            line.host, line.port, str(line.pins), line.hello, domain, keys.root if keys is not None else b""
         )
         self._arena: Arena | None = None
         self._input: trio.abc.SendStream | None = None

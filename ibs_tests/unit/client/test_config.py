@@ -11,6 +11,7 @@ from ibs.client.config import (
     Credentials,
     Login,
     Logins,
+    PinnedBy,
     Repository,
     Server,
     given_secret,
@@ -60,6 +61,19 @@ def test_logins_are_private_and_replaced_whole(tmp_path: Path) -> None:
     logins.path.write_text("{")
     with pytest.raises(UsageError, match="damaged"):
         logins.all()
+
+
+def test_a_coming_certificate_is_kept_with_its_login_only(tmp_path: Path) -> None:
+    logins = Logins(tmp_path / "logins.json")
+    logins.repin(Server("h"), "ef")
+    assert logins.all() == {}
+    logins.save(Server("h"), Login(FP, "a@ibs!t", "s"))
+    logins.repin(Server("h"), f"{FP},ef")
+    assert logins.get(Server("h")) == Login(f"{FP},ef", "a@ibs!t", "s")
+    environment = {"IBS_TOKEN": "a@ibs!t:s"}
+    assert resolve_server("h", None, environment, logins).pinned_by is PinnedBy.LOGIN
+    given = resolve_server("h", None, environment | {"IBS_FINGERPRINT": FP}, logins)
+    assert (given.fingerprint, given.pinned_by) == (FP, PinnedBy.ENVIRONMENT)
 
 
 def test_local_server_reads_what_the_server_wrote(tmp_path: Path) -> None:

@@ -201,3 +201,28 @@ def test_the_secret_is_not_shown() -> None:
     assert "s3cret" not in repr(api)
     assert api.authorization == "a@ibs!t:s3cret"
     assert (api.host, api.port) == ("backup.example", 8007)
+
+
+async def test_a_coming_certificate_is_learned_kept_and_told_once() -> None:
+    other = ":".join(["cd"] * 32)
+    told, kept = [f"{FINGERPRINT},{other}"] * 2 + ["nonsense", other], list[str]()
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, content=msgspec.json.encode(PING), headers={"Ibs-Certificates": told.pop(0)})
+
+    async with client(handler, learned=kept.append) as api:
+        for _ in range(4):
+            await api.get("/ping", Ping)
+        assert str(api.pins) == other
+    assert kept == [f"{FINGERPRINT},{other}", other]
+
+
+async def test_a_fixed_pin_learns_nothing() -> None:
+    other = ":".join(["cd"] * 32)
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, content=msgspec.json.encode(PING), headers={"Ibs-Certificates": other})
+
+    async with client(handler) as api:
+        await api.get("/ping", Ping)
+        assert str(api.pins) == FINGERPRINT

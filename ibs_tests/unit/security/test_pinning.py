@@ -15,7 +15,7 @@ import trio
 from ibs.core import limits
 from ibs.errors import ServerUnreachable, TlsFingerprintMismatch, UsageError
 from ibs.security import pinning, tls
-from ibs.security.pinning import PinnedTransport, connect_pinned, offered_fingerprint, pinned_context
+from ibs.security.pinning import PinnedTransport, Pins, connect_pinned, offered_fingerprint, pinned_context
 
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi"
 
@@ -192,5 +192,45 @@ def test_digests_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(pinning.hmac, "compare_digest", compare)
     with pytest.raises(TlsFingerprintMismatch, match="the server offers"):
-        pinning._check(bytes(32), Peer())  # type: ignore[arg-type]
+        Pins(":".join(["00"] * 32)).check(Peer())  # type: ignore[arg-type]
     assert len(asked) == 1
+
+
+async def test_the_next_certificate_is_accepted_beside_the_present_one(server: Server, stranger: str) -> None:
+    other = "00:" * 31 + "01"
+    for text in (f"{stranger},{server.made.fingerprint}", f"{server.made.fingerprint},{stranger}"):
+        await trio.aclose_forcefully(await connect_pinned("127.0.0.1", server.port, text))
+    with pytest.raises(TlsFingerprintMismatch) as caught:
+        await connect_pinned("127.0.0.1", server.port, f"{stranger},{other}")
+    assert f"pinned is {stranger}" in caught.value.message
+
+
+async def test_what_was_learned_holds_for_those_who_share_it(server: Server, stranger: str) -> None:
+    pins = Pins(stranger)
+    context = pinned_context(pins)
+    async with httpx.AsyncClient(transport=PinnedTransport(pins)) as http:
+        with pytest.raises(TlsFingerprintMismatch):
+            await http.get(f"https://127.0.0.1:{server.port}/x")
+        assert pins.learn(f"{stranger},{server.made.fingerprint}")
+        assert (await http.get(f"https://127.0.0.1:{server.port}/x")).text == "hi"
+    await trio.aclose_forcefully(await connect_pinned("127.0.0.1", server.port, pins))
+    plain = await trio.open_tcp_stream("127.0.0.1", server.port)
+    stream = trio.SSLStream(plain, context)
+    await stream.do_handshake()
+    await trio.aclose_forcefully(stream)
+
+
+def test_pins_are_never_lost_by_what_is_not_understood() -> None:
+    one, two, three = (":".join([byte] * 32) for byte in ("01", "02", "03"))
+    pins = Pins(one)
+    for told in ("", "nonsense", f"{one},", f"{one},{two},{three}", f"{two},zz"):
+        assert not pins.learn(told)
+        assert str(pins) == one
+    assert pins.learn(f"{one},{two}")
+    assert not pins.learn(f"{one},{two}")
+    assert str(pins) == f"{one},{two}"
+    assert pins.learn(two)
+    assert str(pins) == two
+    assert str(Pins(f"{one},{one}")) == one
+    with pytest.raises(UsageError):
+        Pins(f"{one},{two},{three}")

@@ -94,3 +94,13 @@ def test_where_it_is(tmp_path: Path) -> None:
     assert agent_folder(tmp_path, {"IBS_AGENT_DIR": "/x"}) == tmp_path
     assert agent_folder(None, {"IBS_AGENT_DIR": "/x"}) == Path("/x")
     assert agent_folder(None, {}).name == "agent"
+
+
+async def test_what_the_server_says_of_its_certificates_is_kept(tmp_path: Path, asked: list[AgentJoin]) -> None:
+    me = await identity.join(Server("b"), PIN, "web01", "t0ken", tmp_path)
+    both = f"{PIN},{':'.join(['cd'] * 32)}"
+    identity.repin(tmp_path, me, both)
+    assert load_identity(tmp_path) == msgspec.structs.replace(me, fingerprint=both)
+    assert stat.S_IMODE((tmp_path / "agent.json").stat().st_mode) == 0o600
+    identity.repin(tmp_path / "gone" / "away", me, PIN)  # told in the log; the agent goes on
+    assert load_identity(tmp_path).fingerprint == both
