@@ -451,6 +451,7 @@ def _parts(
         hosts=base.hosts,
         prune_group=pruning.run,
         deliveries=deliveries,
+        remotes=base.remotes,
     )
 
 

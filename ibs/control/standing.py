@@ -332,6 +332,7 @@ NOTHING_STOOD: Final = frozenset(
         "session_abort",
         "session_commit",
         "session_open",
+        "sync_job_repair",
         "sync_job_run",
         "sync_pull",
         "task_retry",

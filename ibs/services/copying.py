@@ -22,30 +22,26 @@ from ibs.engine.task import Task
 from ibs.engine.tasks import TaskRegistry
 from ibs.errors import (
     BusyError,
-    ChunkNotFound,
-    ConflictError,
-    CorruptChunk,
     FailedError,
     FormatError,
     IbsError,
     NotFoundError,
     RefusedError,
-    SignatureInvalid,
 )
 from ibs.ports.clock import Clock
 from ibs.ports.pool import Pool
 from ibs.runtime.background import leaf
 from ibs.runtime.throttle import Throttle
 from ibs.services.locking import keep_locks
-from ibs.services.pulling import Figures, Place, Wish, pull_snapshot
+from ibs.services.mending import Origin
+from ibs.services.pulling import Figures, Place, Wish, of_one_snapshot, pull_snapshot
 from ibs.services.remotes import Remotes
-from ibs.services.sync_select import Bring, Filter, Plan, Seen, is_accident, plan, vanished
+from ibs.services.repairing import Repair, rebuild
+from ibs.services.sync_select import Filter, Plan, Seen, Why, is_accident, plan, vanished
 from ibs.units import format_bytes
 from ibs.wire.datastore import SnapshotView
 from ibs.wire.session import StageFigures, StageReport
 from ibs.wire.sync import PullStart
-
-_ONE = (BusyError, ChunkNotFound, CorruptChunk, FormatError, SignatureInvalid, ConflictError, NotFoundError)
 
 
 class Copying:
@@ -92,14 +88,19 @@ class Copying:
             here = await datastore.snapshots.snapshot_views(Namespace.parse(request.namespace))
             views = {view.snapshot: view for view in there}
             binned = set() if request.again else await _binned(datastore, Namespace.parse(request.namespace))
-            chosen = plan(_seen(there), _seen(here), wanted, self._clock.now(), binned, resync=False)
+            chosen = plan(_seen(there), _seen(here), wanted, self._clock.now(), binned, resync=request.resync)
             _tell_plan(task, chosen, request)
             await keep_locks(task, datastore, request, there, self._clock.now())
             figures, failed = Figures(), 0
             throttle = Throttle(self._clock, request.bandwidth or None)
             place = Place(datastore, task.auth_id, task.upid, _Quiet(), self._pool, throttle)
+            origin = Origin(api, request.remote, request.source, bytes.fromhex(row.signer), throttle)
+            repair = Repair(task, datastore, origin, self._pool)
             for one in chosen.bring:
-                view = views[_full(one, request.namespace)]
+                if one.why is Why.DAMAGED:
+                    failed += not await repair.mend(_name(one.snapshot, request.namespace))
+                    continue
+                view = views[str(_name(one.snapshot, request.namespace))]
                 wish = Wish(
                     request.remote,
                     bytes.fromhex(row.signer),
@@ -114,7 +115,31 @@ class Copying:
                     failed += 1
         if request.remove_vanished:
             await _remove_vanished(task, datastore, request, _seen(there), wanted)
-        return _summary(task, chosen, figures, failed)
+        return _summary(task, chosen, figures, failed, repair.mended)
+
+    async def repair(self, auth_id: str, store: str, request: PullStart) -> str:
+        """Start comparing both sides completely and setting right what is wrong here; the UPID. Raises as `pull`."""
+        wanted = filter_of(request)
+        (await self._datastores.get(store)).context.modes.require(Use.REPAIR)
+        await self._remotes.show(request.remote)
+
+        async def work(task: Task) -> str:
+            await rebuild(task, self._datastores, store)
+            datastore = await self._datastores.get(store)
+            async with self._remotes.connect(request.remote) as (api, row):
+                there = {(one.group, one.time) for one in _seen(await _listing(api, request.source, request.namespace))}
+                origin = Origin(api, request.remote, request.source, bytes.fromhex(row.signer))
+                repair = Repair(task, datastore, origin, self._pool)
+                for name in await datastore.snapshots.list(Namespace.parse(request.namespace)):
+                    if wanted.covers(name.group):
+                        await repair.compare(name, there=(name.group, name.time) in there)
+            if datastore.context.modes.allows(Use.WRITE):
+                await self._pull(task, datastore, request, wanted)
+            return repair.conclude()
+
+        task = await self._tasks.start(TaskType.REPAIR, f"{store}:sync:{request.remote}:{request.source}", auth_id)
+        self._spawn(lambda: task.run(work))
+        return task.upid
 
     async def _one(self, api: ApiClient, wish: Wish, place: Place, figures: Figures, task: Task) -> bool:
         """Bring one; False when it cannot be, for reasons of its own."""
@@ -183,12 +208,6 @@ async def _remove_vanished(
         task.log("info", f"{one.name} vanished at the source and stays: {why}")
 
 
-def of_one_snapshot(error: BaseException) -> bool:
-    """Whether it is the trouble of one snapshot or its group, so that the others can be brought all the same."""
-    # A plain refusal is of a group that belongs to somebody else; its kinds speak of the line, or of the datastore.
-    return isinstance(error, _ONE) or type(error) is RefusedError
-
-
 class _Quiet:
     """Nobody to be told: the task tells of each snapshot itself."""
 
@@ -233,8 +252,8 @@ def _seen(views: Sequence[SnapshotView]) -> list[Seen]:
     return found
 
 
-def _full(one: Bring, namespace: str) -> str:
-    return str(SnapshotName(Namespace.parse(namespace), one.snapshot.group, one.snapshot.time))
+def _name(one: Seen, namespace: str) -> SnapshotName:
+    return SnapshotName(Namespace.parse(namespace), one.group, one.time)
 
 
 def _tell_plan(task: Task, chosen: Plan, request: PullStart) -> None:
@@ -251,12 +270,13 @@ def _tell_plan(task: Task, chosen: Plan, request: PullStart) -> None:
         task.warn(f"{one.name} is here with another content: both are left alone")
 
 
-def _summary(task: Task, chosen: Plan, figures: Figures, failed: int) -> str:
+def _summary(task: Task, chosen: Plan, figures: Figures, failed: int, mended: int) -> str:
     text = (
         f"{figures.snapshots} snapshots brought, {chosen.there} were here already; "
         f"{figures.chunks} chunks, {format_bytes(figures.bytes)} fetched, {figures.chunks_there} chunks were here"
     )
-    if failed and not figures.snapshots:
+    text += f"; {mended} that were damaged are whole again" if mended else ""
+    if failed and not figures.snapshots and not mended:
         raise FailedError(f"{failed} snapshots could not be brought", hint=f"see: ironcore-backup task log {task.upid}")
     text += f"; {failed} could not be brought" if failed else ""
     task.log("info", text)

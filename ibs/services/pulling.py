@@ -23,12 +23,25 @@ from ibs.core.manifest import ManifestArchive, Signature
 from ibs.engine.datastore import Datastore
 from ibs.engine.session.facts import Foreign, SessionObserver
 from ibs.engine.session.session import WriteSession
-from ibs.errors import FormatError, IbsError, SignatureInvalid, UsageError
+from ibs.errors import (
+    BusyError,
+    ChunkNotFound,
+    ConflictError,
+    CorruptChunk,
+    FormatError,
+    IbsError,
+    NotFoundError,
+    RefusedError,
+    SignatureInvalid,
+    UsageError,
+)
 from ibs.ports.pool import Pool
 from ibs.ports.transport import Buffer
 from ibs.runtime.throttle import Throttle
 from ibs.wire.reader import ReaderOpened
 from ibs.wire.session import ArchiveClose
+
+_ONE = (BusyError, ChunkNotFound, CorruptChunk, FormatError, SignatureInvalid, ConflictError, NotFoundError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +89,8 @@ async def pull_snapshot(
     opened = await transport.open(wish.source, wish.snapshot)
     status, message = "FAILED", "the copy was interrupted"
     try:
-        foreign = checked(opened, wish)
+        context = place.datastore.context
+        foreign = checked(opened, wish, (context.uuid, manifests.public_key(context.signing_seed)))
         session = await place.datastore.sessions.open_foreign(
             place.auth_id, foreign, upid=place.upid, observer=place.observer
         )
@@ -97,8 +111,17 @@ async def pull_snapshot(
             await _close(transport, status, message)
 
 
-def checked(opened: ReaderOpened, wish: Wish) -> Foreign:
-    """The manifest, if it is the one asked for and signed by whom it must be. Raises SignatureInvalid, FormatError."""
+def of_one_snapshot(error: BaseException) -> bool:
+    """Whether it is the trouble of one snapshot or its group, so that the others can be brought all the same."""
+    # A plain refusal is of a group that belongs to somebody else; its kinds speak of the line, or of the datastore.
+    return isinstance(error, _ONE) or type(error) is RefusedError
+
+
+def checked(opened: ReaderOpened, wish: Wish, own: tuple[str, bytes]) -> Foreign:
+    """The manifest, if it is the one asked for and signed by whom it must be. Raises SignatureInvalid, FormatError.
+
+    `own`: the datastore here and the key (32 bytes) it signs with: what was made here and copied there may come home.
+    """
     raw = opened.manifest.encode("utf-8", "surrogatepass")
     manifest = manifests.decode(raw)
     if manifest.snapshot != wish.snapshot or opened.snapshot != wish.snapshot:
@@ -108,13 +131,14 @@ def checked(opened: ReaderOpened, wish: Wish) -> Foreign:
     # A plain one is vouched for by its server; the others by their client, whose key only the client knows.
     by_server = manifest.mode == "plain"
     signer = parse_hex(opened.signer, "signer")
-    if by_server and signer != wish.signer:
+    trusted = own[1] if manifest.datastore == own[0] else wish.signer
+    if by_server and signer != trusted:
         raise SignatureInvalid(
             f"snapshot {wish.snapshot} is signed by a server that is not remote {wish.remote}",
             hint="bring it from the server where it was made",
         )
     signature = Signature(signer=opened.signer, by="server" if by_server else "client", signature=opened.signature)
-    return Foreign(raw, manifest, signature, wish.signer, wish.remote, notes=wish.notes, protected=wish.protected)
+    return Foreign(raw, manifest, signature, trusted, wish.remote, notes=wish.notes, protected=wish.protected)
 
 
 async def _archive(  # noqa: PLR0917 - one archive, in the order of the way

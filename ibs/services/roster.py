@@ -32,8 +32,10 @@ from ibs.services.gc import Expire, Gc, Housekeep
 from ibs.services.hosts import Hosts
 from ibs.services.hosts_local import with_hooks
 from ibs.services.jobs import JobDesk, PruneGroup
+from ibs.services.mending import Mending
 from ibs.services.notify import Notify
 from ibs.services.plans import RunPlans, StorePlans
+from ibs.services.remotes import Remotes
 from ibs.services.scheduler import Job, Scheduler
 from ibs.services.sync import KnownSnapshots, Probe, Reconcile, Sync
 from ibs.services.taskqueue import TaskQueue
@@ -68,6 +70,8 @@ class Parts:
     """Where backups are made; None: on the server only."""
     prune_group: PruneGroup | None = None
     """Prunes what a job wrote, by the job's retention."""
+    remotes: Remotes | None = None
+    """Where damaged snapshots are mended from."""
     deliveries: Deliveries | None = None
     """Brings events to targets, besides the inbox; None: to the inbox only."""
 
@@ -165,8 +169,9 @@ def _worker(parts: Parts, queue: WorkQueue, jobs: JobDesk) -> Factory:
 
 def _verifier(parts: Parts) -> Factory:
     queue = TaskQueue("verifier slot", slots=1)
+    mending = Mending(parts.remotes.connect, parts.pool) if parts.remotes is not None else None
     return lambda seat: Verifier(
-        seat, queue, parts.tasks, parts.datastores, clock=parts.clock, publish=parts.bus.publish
+        seat, queue, parts.tasks, parts.datastores, clock=parts.clock, publish=parts.bus.publish, mending=mending
     )
 
 

@@ -25,7 +25,8 @@ VANISHED_FEW: Final = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """One snapshot on one side. `digest` is that of its manifest, hex; `source` of the manifest it was made from.
+    """One snapshot on one side. `digest` is that of its manifest, hex, "" when that cannot be read; `source` of the
+    manifest it was made from.
 
     `good` is False once it is known to be damaged. `brought` says that sync brought it here.
     """
@@ -142,10 +143,10 @@ def plan(
             forgotten.append(one)
         elif known is None:
             bring.append(Bring(one, Why.NEW))
+        elif resync and one.good and not known.good and known.origin in {"", one.origin}:
+            bring.append(Bring(one, Why.DAMAGED))
         elif known.origin != one.origin:
             conflicts.append(one)
-        elif resync and one.good and not known.good:
-            bring.append(Bring(one, Why.DAMAGED))
         else:
             there += 1
     return Plan(tuple(bring), there, tuple(conflicts), tuple(forgotten))

@@ -41,6 +41,8 @@ class Puller(Protocol):
 
     async def pull(self, auth_id: str, store: str, request: PullStart) -> str: ...
 
+    async def repair(self, auth_id: str, store: str, request: PullStart) -> str: ...
+
 
 class SyncJobs:
     """One a server. Belongs to the trio thread."""
@@ -130,6 +132,13 @@ class SyncJobs:
         finally:
             self._starting.discard(name)
         self._trouble.pop(name, None)
+        return upid
+
+    async def repair(self, by: str, name: str) -> str:
+        """Compare both sides completely and set right what is wrong here; the UPID. Raises as `start` does."""
+        row = await self._table.get(name)
+        upid = await self._copying.repair(str(ROOT), row.spec.store, row.spec)
+        self._tell(name, f"repair started by {by}", by)
         return upid
 
     async def status(self, name: str) -> SyncStatus:

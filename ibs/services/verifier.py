@@ -7,6 +7,7 @@ their outcome is published as the request's notification mode wants it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -28,6 +29,8 @@ from ibs.ports.clock import Clock
 from ibs.runtime.actor import Actor, Seat
 from ibs.runtime.mailbox import Message
 from ibs.runtime.throttle import Throttle
+from ibs.services.mending import Mending, parse_origin
+from ibs.services.pulling import of_one_snapshot
 from ibs.services.taskqueue import TaskQueue
 from ibs.units import format_bytes, format_duration
 from ibs.wire.datastore import VerifyReport, VerifyStart
@@ -78,8 +81,10 @@ class Verifier(Actor):
         *,
         clock: Clock,
         publish: Callable[[Event], None],
+        mending: Mending | None = None,
     ) -> None:
         super().__init__(seat)
+        self._mending = mending
         self._queue = queue
         self._tasks = tasks
         self._datastores = datastores
@@ -101,6 +106,8 @@ class Verifier(Actor):
         self._queue.require_room()
         datastore = await self._datastores.get(store)
         datastore.context.modes.require(Use.VERIFY)
+        if request.repair_from:
+            datastore.context.modes.require(Use.REPAIR)
         subject, only = store, None
         if request.snapshot:
             only = await datastore.snapshots.resolve(SnapshotName.parse(request.snapshot, namespace))
@@ -121,6 +128,8 @@ class Verifier(Actor):
             with datastore.context.modes.using(Use.VERIFY):
                 await self._verify_all(task, datastore, names, run, tally, slots=request.max_concurrent_snapshots)
                 await self._seek_rest(task, datastore, run)
+            if request.repair_from:
+                await self._repair(task, datastore, request, run, tally)
         except IbsError as error:
             if request.notification_mode != NEVER:
                 self._tell(task, store, Severity.ERROR, "verify.aborted", f"verification of {store} failed: {error}")
@@ -142,6 +151,29 @@ class Verifier(Actor):
         if request.notification_mode == ALWAYS:
             self._tell(task, store, Severity.NOTICE, "verify.ok", text)
         return text
+
+    async def _repair(
+        self, task: Task, datastore: Datastore, request: VerifyStart, run: VerifyRun, tally: _Tally
+    ) -> None:
+        """Mend what this run found damaged, and whom else that hurts, from a remote; then verify those again."""
+        hurt = {SnapshotName.parse(report.snapshot) for report in tally.bad} | set(run.hurt)
+        if not hurt or self._mending is None:
+            return
+        tally.bad.clear()
+        verified = tally.snapshots
+        async with AsyncExitStack() as stack:
+            mend_one = await self._mending.each(datastore, request.repair_from, task.auth_id, stack)
+            for name in sorted(hurt, key=str):
+                try:
+                    done = await mend_one(name)
+                except IbsError as error:
+                    if not of_one_snapshot(error):
+                        raise
+                    task.log("error", f"{name} could not be mended from {request.repair_from}: {error}")
+                else:
+                    task.log("info", f"{name}: {done} from {request.repair_from}")
+                await self._verify_one(task, datastore, name, run, tally)
+        tally.snapshots = verified  # none is counted twice
 
     def _run_of(self, request: VerifyStart) -> VerifyRun:
         """What the snapshots of one run share: since when earlier checks count, and how fast it may read."""
@@ -234,6 +266,8 @@ def check_request(request: VerifyStart) -> None:
     if not 1 <= slots <= limits.VERIFY_SNAPSHOTS_MAX:
         hint = f"use 1 to {limits.VERIFY_SNAPSHOTS_MAX}"
         raise UsageError(f"{slots} snapshots side by side are out of range", hint=hint)
+    if request.repair_from:
+        parse_origin(request.repair_from)
     if request.io_limit < 0:
         raise UsageError("the I/O limit is negative", hint="give bytes a second, 0 for no limit")
 

@@ -191,6 +191,8 @@ class VerifyStart(Wire, frozen=True, kw_only=True):
     max_concurrent_snapshots: int = 1
     io_limit: int = 0
     """Bytes a second; 0 for no limit."""
+    repair_from: str = ""
+    """`REMOTE:DATASTORE`: what is damaged here is fetched from there, and verified again."""
 
 
 class VerifyReport(Wire, frozen=True, kw_only=True):

@@ -29,6 +29,8 @@ class PullStart(Wire, frozen=True, kw_only=True):
     """Bytes a second at most; 0: no limit."""
     again: bool = False
     """Also what was forgotten here and is still in the bin."""
+    resync: bool = False
+    """What verification found damaged here and is whole there is mended from there."""
     remove_vanished: bool = False
     """What sync brought and the source has no more goes to the bin; never the last good one, nor a protected one."""
 

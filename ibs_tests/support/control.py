@@ -362,7 +362,7 @@ class FakeContext:
         self.remotes = Recorder(self.asked, far | {"test": sample(RemoteTest), "remove": None})
         self.copying = Recorder(self.asked, {"pull": UPID})
         job = dict.fromkeys(("show", "create", "update"), sample(SyncJobView)) | {"list": [sample(SyncJobView)]}
-        job |= {"start": UPID, "status": sample(SyncStatus), "remove": None}
+        job |= {"start": UPID, "repair": UPID, "status": sample(SyncStatus), "remove": None}
         self.sync_jobs = Recorder(self.asked, job)
         self.support = Recorder(self.asked, {"start": UPID, "read": pieces()})
         self.upkeep = Recorder(self.asked, {"maintain": UPID, "reindex": UPID})

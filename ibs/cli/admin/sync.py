@@ -37,6 +37,10 @@ Again = Annotated[
     bool | None,
     typer.Option("--again/--not-again", help="Bring also what was forgotten here and is still in the bin."),
 ]
+Resync = Annotated[
+    bool | None,
+    typer.Option("--resync/--no-resync", help="Mend what verification found damaged here from there."),
+]
 Schedule = Annotated[str | None, typer.Option(help="Calendar expression: daily, 'Sun 04:30'; \"\" for by hand only.")]
 Zone = Annotated[str | None, typer.Option("--time-zone", help="IANA zone of the schedule, UTC by default.")]
 Comment = Annotated[str | None, typer.Option(help="For people.")]
@@ -71,6 +75,7 @@ def pull(
     bandwidth: Bandwidth = None,
     remove_vanished: Vanished = None,
     again: Again = None,
+    resync: Resync = None,
     detach: Detach = False,
     server: ServerOption = None,
     state_dir: StateDirOption = None,
@@ -109,6 +114,7 @@ def create(
     bandwidth: Bandwidth = None,
     remove_vanished: Vanished = None,
     again: Again = None,
+    resync: Resync = None,
     comment: Comment = None,
     disabled: Annotated[bool, typer.Option("--disabled", help="Do not run it by itself yet.")] = False,
     server: ServerOption = None,
@@ -142,6 +148,7 @@ def update(
     bandwidth: Bandwidth = None,
     remove_vanished: Vanished = None,
     again: Again = None,
+    resync: Resync = None,
     comment: Comment = None,
     clear: Annotated[
         Words, typer.Option(help="Back to nothing: group, backup-type, newest, max-age, bandwidth; repeatable.")
@@ -204,6 +211,24 @@ def start(
     async def work() -> int:
         async with administrator(server, state_dir) as api:
             started = await api.post(f"/sync-jobs/{name}/run", TaskStarted)
+            return await follow_task(api, started.upid, output, detach=detach)
+
+    end(run(work, output))
+
+
+@root.command("repair", epilog=example("ironcore-backup sync repair --name nightly"))
+def repair(
+    name: NameOption,
+    detach: Detach = False,
+    server: ServerOption = None,
+    state_dir: StateDirOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Compare both sides completely; fetch what is damaged or missing here, and set the chunk index right."""
+
+    async def work() -> int:
+        async with administrator(server, state_dir) as api:
+            started = await api.post(f"/sync-jobs/{name}/repair", TaskStarted)
             return await follow_task(api, started.upid, output, detach=detach)
 
     end(run(work, output))

@@ -69,6 +69,9 @@ def start(
     ] = limits.VERIFY_WINDOW_DAYS,
     max_concurrent_snapshots: Annotated[int, typer.Option(help="Snapshots verified side by side.")] = 1,
     io_limit: Annotated[str, typer.Option(metavar="RATE", help="Read at most so much, such as 50MiB/s.")] = "",
+    repair_from: Annotated[
+        str, typer.Option(metavar="REMOTE:DATASTORE", help="Fetch what is damaged here from there; verify it again.")
+    ] = "",
     notification_mode: Annotated[NotificationMode, typer.Option(help="When to report.")] = NotificationMode.ON_FAILURE,
     detach: Annotated[bool, typer.Option(help="Print the UPID and return.")] = False,
     server: ServerOption = None,
@@ -83,6 +86,7 @@ def start(
         verify_window_days=verify_window_days,
         max_concurrent_snapshots=max_concurrent_snapshots,
         io_limit=parse_rate(io_limit) if io_limit else 0,
+        repair_from=repair_from,
     )
 
     async def work() -> int:

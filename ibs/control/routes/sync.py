@@ -76,6 +76,14 @@ async def sync_job_run(call: Call) -> TaskStarted:
     return TaskStarted(upid=await call.context.sync_jobs.start(call.path["name"]))
 
 
+@routes.route("POST", "/sync-jobs/{name}/repair", access=_CHANGE, answer=TaskStarted)
+async def sync_job_repair(call: Call) -> TaskStarted:
+    """Compare both sides of a sync job completely, and fetch what is damaged or missing here."""
+    spec = (await call.context.sync_jobs.show(call.path["name"])).spec
+    _require(call, spec.store, spec)
+    return TaskStarted(upid=await call.context.sync_jobs.repair(call.principal.auth_id, call.path["name"]))
+
+
 @routes.route("GET", "/sync-jobs/{name}/status", access=_SEE, answer=SyncStatus)
 async def sync_job_status(call: Call) -> SyncStatus:
     """Show how its run goes: bytes, rate, the space on both sides, the last error."""

@@ -14,6 +14,7 @@ from ibs.core.access import Privilege
 from ibs.core.names import parse_time
 from ibs.core.tasks import TaskState, TaskType
 from ibs.errors import NotFoundError, UsageError
+from ibs.services.mending import parse_origin
 from ibs.wire.common import TaskStarted
 from ibs.wire.datastore import Damage, VerifyOutlook, VerifyReport, VerifyStart
 from ibs.wire.system import BackupRun, TaskLogLine, TaskView, WorkerView
@@ -150,8 +151,12 @@ async def backup_run(call: Call) -> TaskStarted:
     answer=TaskStarted,
 )
 async def verify_start(call: Call) -> TaskStarted:
-    """Verify a datastore's snapshots."""
+    """Verify a datastore's snapshots. To mend from a remote needs Datastore.Modify, and Remote.Read on it, too."""
     request: VerifyStart = call.body
+    if request.repair_from:
+        remote, _ = parse_origin(request.repair_from)
+        call.context.access.require(call.principal, Privilege.DATASTORE_MODIFY, f"/datastore/{call.path['store']}")
+        call.context.access.require(call.principal, Privilege.REMOTE_READ, f"/remote/{remote}")
     return TaskStarted(upid=await call.context.start_verify(call.principal.auth_id, call.path["store"], request))
 
 

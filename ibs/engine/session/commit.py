@@ -82,7 +82,9 @@ async def commit_foreign(context: StoreContext, staged: Staged, foreign: Foreign
         new_chunks=staged.new_chunks,
         new_bytes=staged.new_bytes,
     )
-    brought = Brought(remote=foreign.remote, datastore=manifest.datastore, time=format_time(context.clock.now()))
+    now = format_time(context.clock.now())
+    home = manifest.datastore == context.uuid  # it was made here, and is nobody's copy
+    brought = msgspec.UNSET if home else Brought(remote=foreign.remote, datastore=manifest.datastore, time=now)
     state = SnapshotState(notes=foreign.notes, protected=foreign.protected, brought=brought)
     with trio.CancelScope(shield=True):
         leftover = await context.pool.disk(_publish, context, staged, foreign.raw, foreign.signature, left, state)

@@ -161,6 +161,16 @@ class SnapshotFiles:
         """
         self._replace(folder, STATE, data)
 
+    def write_file(self, folder: str, name: str, data: bytes) -> None:
+        """Put a whole file into a snapshot's folder in the place of a damaged one, atomically. Raises NotFoundError,
+        NoSpace. *Durability*: durable. Whoever has the old one open or linked keeps that.
+        """
+        check_file_name(name)
+        with self._opened(folder, f"mending {name}", writing=True) as fd:
+            self.check_owner()
+            self.held.room.take(len(data), 1)
+            files.replace(name, data, dir_fd=fd)
+
     def write_group_owner(self, namespace: Namespace, group: Group, data: bytes) -> None:
         """Replace a group's `owner.json`, atomically; the group's folder is made when needed. *Durability*: durable."""
         folder = group_folder(namespace, group)

@@ -19,6 +19,7 @@ from ibs_tests.support.restores import SERVER_SEED, SNAPSHOT, STORE, MemorySnaps
 
 KEYS = DataKeys.from_root(b"k" * 32)
 WISH = Wish("site-b", manifest.public_key(SERVER_SEED), "main", SNAPSHOT)
+OWN = ("11111111-2222-3333-4444-555555555555", manifest.public_key(b"o" * 32))
 
 
 @dataclass
@@ -39,14 +40,23 @@ async def offer(keys: DataKeys | None = None) -> Offer:
 
 async def test_a_plain_one_is_vouched_for_by_its_own_server() -> None:
     offered = await offer()
-    found = checked(offered.opened, replace(WISH, notes="n", protected=True))
+    found = checked(offered.opened, replace(WISH, notes="n", protected=True), OWN)
     assert (found.signature.by, found.notes, found.protected) == ("server", "n", True)
     with pytest.raises(SignatureInvalid, match="not remote site-b"):
-        checked(offered.opened, replace(WISH, signer=b"x" * 32))
+        checked(offered.opened, replace(WISH, signer=b"x" * 32), OWN)
+
+
+async def test_what_was_made_here_comes_home_only_under_our_own_key() -> None:
+    offered = await offer()
+    mine = manifest.decode(offered.opened.manifest.encode()).datastore
+    found = checked(offered.opened, replace(WISH, signer=b"x" * 32), (mine, WISH.signer))
+    assert found.signer == WISH.signer
+    with pytest.raises(SignatureInvalid, match="not remote site-b"):
+        checked(offered.opened, WISH, (mine, OWN[1]))
 
 
 async def test_an_encrypted_one_by_its_client() -> None:
-    found = checked((await offer(KEYS)).opened, WISH)
+    found = checked((await offer(KEYS)).opened, WISH, OWN)
     assert found.signature.by == "client"
     assert found.manifest.key_fingerprint == hex_fingerprint(KEYS.fingerprint)
 
@@ -55,13 +65,13 @@ async def test_one_snapshot_is_not_passed_off_as_another() -> None:
     offered = await offer()
     other = SNAPSHOT.replace("2026", "2025")
     with pytest.raises(SignatureInvalid, match="asked for"):
-        checked(offered.opened, replace(WISH, snapshot=other))
+        checked(offered.opened, replace(WISH, snapshot=other), OWN)
     with pytest.raises(SignatureInvalid, match="answered with"):
-        checked(offered.but(snapshot=other), WISH)
+        checked(offered.but(snapshot=other), WISH, OWN)
     with pytest.raises(SignatureInvalid, match="not signed"):
-        checked(offered.but(signature=""), WISH)
+        checked(offered.but(signature=""), WISH, OWN)
     with pytest.raises(FormatError):
-        checked(offered.but(manifest="{}"), WISH)
+        checked(offered.but(manifest="{}"), WISH, OWN)
 
 
 def test_parts_are_as_large_as_a_session_takes() -> None:

@@ -17,7 +17,8 @@ from ibs.services.whereabouts import write_whereabouts
     ("host", "address"), [("0.0.0.0", "127.0.0.1:8007"), ("::", "[::1]:8007"), ("192.0.2.1", "192.0.2.1:8007")]
 )
 def test_written_whole_and_private(tmp_path: Path, host: str, address: str) -> None:
-    context: Any = SimpleNamespace(endpoint=Endpoint(host, 8007), fingerprint="aa:bb", pid=7)
+    certificates = SimpleNamespace(pins="aa:bb")
+    context: Any = SimpleNamespace(endpoint=Endpoint(host, 8007), certificates=certificates, pid=7)
     path = tmp_path / "server.json"
     write_whereabouts(path, context)
     facts = json.loads(path.read_text())

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ibs.catalog.tasks import TaskFilter
+from ibs.core.access import Privilege
 from ibs.errors import ConflictError
 from ibs.wire.datastore import VerifyStart
 from ibs.wire.system import BackupRun
@@ -89,3 +90,14 @@ async def test_more_filters_and_a_retry(ask: Any, context: FakeContext) -> None:
     assert (await ask("POST", f"/tasks/{UPID}/retry")).json() == {"upid": UPID}
     assert context.asked[-1][0] == "retry_task"
     await ask("POST", "/tasks/UPID:none/retry", 404)
+
+
+async def test_mending_needs_rights_on_both_sides(ask: Any, context: FakeContext) -> None:
+    wish = {"repair_from": "site-b:replica"}
+    assert (await ask("POST", "/datastores/main/verify", json=wish)).json() == {"upid": UPID}
+    asked: list[tuple[object, ...]] = []
+    context.access.require = lambda who, privilege, path: asked.append((privilege, path))  # type: ignore[method-assign]
+    await ask("POST", "/datastores/main/verify", json=wish)
+    assert (Privilege.DATASTORE_MODIFY, "/datastore/main") in asked
+    assert (Privilege.REMOTE_READ, "/remote/site-b") in asked
+    await ask("POST", "/datastores/main/verify", 400, json={"repair_from": "nowhere"})

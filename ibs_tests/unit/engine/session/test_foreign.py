@@ -189,7 +189,26 @@ async def test_a_chunk_that_goes_missing_before_the_end_is_named(sites: Sites) -
         await session.commit_foreign(foreign)
 
 
-async def test_its_own_datastore_is_no_source(sites: Sites) -> None:
+async def test_what_was_made_here_comes_home_under_our_own_key_only(sites: Sites) -> None:
     made = await backup(sites.there, {"etc.tree": CONTENT})
-    with pytest.raises(UsageError, match="this very datastore"):
-        await sites.there.sessions.open_foreign(OWNER, await sites.foreign(made.snapshot))
+    name = SnapshotName.parse(made.snapshot)
+    foreign = await sites.foreign(made.snapshot)
+    with pytest.raises(ConflictError, match="there already"):
+        await sites.there.sessions.open_foreign(OWNER, foreign)
+    index_there = index_file(sites.there, made.snapshot, "etc.tree")
+    await sites.there.bin.put(name, OWNER, "")
+    stranger = manifest.sign(foreign.raw, b"s" * 32, "server")
+    forged = replace(foreign, signature=stranger, signer=manifest.public_key(b"s" * 32))
+    with pytest.raises(SignatureInvalid):
+        await sites.there.sessions.open_foreign(OWNER, forged)
+    session = await sites.there.sessions.open_foreign(OWNER, foreign)
+    ids = np.array(index.record_ids(index_there[index.HEADER_BYTES :], index.TREE_RECORD_BYTES))
+    assert (await session.adopt(ids)).all()
+    await session.append("etc.tree", 0, index_there[index.HEADER_BYTES :])
+    header = index.parse_header(index_there)
+    close = ArchiveClose(plain_bytes=header.plain_bytes, records=header.records, root=header.root.hex())
+    await session.close_archive("etc.tree", msgspec.structs.replace(close, depth=header.depth))
+    await session.commit_foreign(foreign)
+    stored = await sites.there.snapshots.load(name)
+    assert stored.manifest_bytes == foreign.raw
+    assert stored.state.brought is msgspec.UNSET, "it is nobody's copy"
