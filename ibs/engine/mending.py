@@ -2,7 +2,8 @@
 
 Used by `services.mending`, from the pool. Nothing is taken on somebody's word: a manifest comes with a signature that
 must hold, indexes and blobs must have the digests that it states, and chunks are checked as a client's are (PROTOCOLS
-7, 25). What is sound here is never replaced. The snapshot keeps its name, its notes and its locks.
+7, 25). What is sound here is never replaced. The snapshot keeps its name, its locks, and its notes where
+they can be read.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from ibs.core import manifest as manifests
 from ibs.core.blob import check_blob
 from ibs.core.ids import digest, parse_hex
 from ibs.core.index import distinct
-from ibs.core.manifest import MANIFEST_FILE, SIGNATURE_FILE, Signature
+from ibs.core.manifest import MANIFEST_FILE, SIGNATURE_FILE, Signature, SnapshotState
 from ibs.core.names import SnapshotName
 from ibs.engine.context import StoreContext
 from ibs.engine.folders import StoredSnapshot
@@ -26,6 +27,8 @@ from ibs.ports.chunkstore import PLAIN_DOMAIN, Address
 from ibs.ports.transport import Buffer
 from ibs.storage.local.layout import snapshot_folder
 from ibs.wire.reader import ReaderOpened
+
+LOST_STATE = "notes and protection were lost by damage: look, then unprotect"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +81,20 @@ class Mender:
             if self._read(file) != content:
                 self._files.write_file(self._folder, file, content)
                 done.append(file)
-        self._context.folders.change_state(self._name, lambda state: state)  # sound from now on, and the folder flushed
-        return done or [manifests.STATE_FILE]
+        if self._state_lost():
+            # What it said is nowhere else. Whether it was protected is not known, so it is until somebody looks.
+            state = SnapshotState(protected=True, notes=LOST_STATE)
+            self._context.folders.change_state(self._name, lambda _: state)
+            done.append(manifests.STATE_FILE)
+        self._context.folders.forget(self._name)
+        return done
+
+    def _state_lost(self) -> bool:
+        try:
+            self._context.folders.state(self._name)
+        except FormatError:
+            return True
+        return False
 
     def _sound(self) -> StoredSnapshot | None:
         self._context.folders.forget(self._name)

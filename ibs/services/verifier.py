@@ -159,21 +159,28 @@ class Verifier(Actor):
         hurt = {SnapshotName.parse(report.snapshot) for report in tally.bad} | set(run.hurt)
         if not hurt or self._mending is None:
             return
-        tally.bad.clear()
         verified = tally.snapshots
-        async with AsyncExitStack() as stack:
-            mend_one = await self._mending.each(datastore, request.repair_from, task.auth_id, stack)
-            for name in sorted(hurt, key=str):
-                try:
-                    done = await mend_one(name)
-                except IbsError as error:
-                    if not of_one_snapshot(error):
-                        raise
-                    task.log("error", f"{name} could not be mended from {request.repair_from}: {error}")
-                else:
-                    task.log("info", f"{name}: {done} from {request.repair_from}")
-                await self._verify_one(task, datastore, name, run, tally)
-        tally.snapshots = verified  # none is counted twice
+        try:
+            async with AsyncExitStack() as stack:
+                mend_one = await self._mending.each(datastore, request.repair_from, task.auth_id, stack)
+                for name in sorted(hurt, key=str):
+                    try:
+                        done = await mend_one(name)
+                    except IbsError as error:
+                        if not of_one_snapshot(error):
+                            raise
+                        task.log("error", f"{name} could not be mended from {request.repair_from}: {error}")
+                    else:
+                        task.log("info", f"{name}: {done} from {request.repair_from}")
+                    tally.bad = [report for report in tally.bad if report.snapshot != str(name)]
+                    await self._verify_one(task, datastore, name, run, tally)
+        except IbsError as error:
+            if not tally.bad:
+                raise
+            # The damage that was found is the news; that it could not be mended is no reason to be silent about it.
+            task.log("error", f"nothing more could be mended from {request.repair_from}: {error}")
+        finally:
+            tally.snapshots = verified  # none is counted twice
 
     def _run_of(self, request: VerifyStart) -> VerifyRun:
         """What the snapshots of one run share: since when earlier checks count, and how fast it may read."""

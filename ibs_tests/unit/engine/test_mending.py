@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ibs.core import manifest as manifests
 from ibs.core.blob import BlobEncoder
 from ibs.core.ids import chunk_id, digest
+from ibs.core.manifest import SnapshotState
 from ibs.core.names import SnapshotName
 from ibs.engine.datastore import Datastore
-from ibs.engine.mending import Mender, Replica, replica_of
+from ibs.engine.mending import LOST_STATE, Mender, Replica, replica_of
 from ibs.engine.verify import verify_snapshot
 from ibs.errors import ConflictError, CorruptChunk, FormatError, SignatureInvalid
 from ibs.ports.chunkstore import PLAIN_DOMAIN, Address
@@ -100,6 +102,29 @@ async def test_manifest_and_signature_come_back(
     assert sorted(mender(datastore, name).set_manifest(replica)) == sorted(files)
     assert {file: (place / file).read_bytes() for file in whole} == whole
     assert mender(datastore, name).set_manifest(replica) == []
+
+
+async def test_a_lost_state_leaves_the_snapshot_protected(
+    datastore: Datastore, name: SnapshotName, replica: Replica, place: Path
+) -> None:
+    (place / "state.json").write_bytes(b"{")
+    assert mender(datastore, name).set_manifest(replica) == ["state.json"]
+    stored = datastore.context.folders.load(name)
+    assert (stored.state.protected, stored.state.notes) == (True, LOST_STATE)
+    assert mender(datastore, name).set_manifest(replica) == []
+
+
+async def test_notes_and_protection_outlive_a_damaged_manifest(
+    datastore: Datastore, name: SnapshotName, replica: Replica, place: Path
+) -> None:
+    def kept(state: SnapshotState) -> SnapshotState:
+        return msgspec.structs.replace(state, notes="mine", protected=True)
+
+    datastore.context.folders.change_state(name, kept)
+    (place / "manifest.json").write_bytes(b"")
+    assert mender(datastore, name).set_manifest(replica) == ["manifest.json"]
+    stored = datastore.context.folders.load(name)
+    assert (stored.state.protected, stored.state.notes) == (True, "mine")
 
 
 async def test_a_manifest_that_does_not_fit_what_is_left_is_refused(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,12 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from ibs.core.names import SnapshotName
 from ibs.engine.datastore import Datastore
-from ibs.errors import DatastoreOffline, NotFoundError, UsageError
+from ibs.errors import DatastoreOffline, IbsError, NotFoundError, ServerUnreachable, UsageError
 from ibs.runtime.mailbox import Handle
 from ibs.services import verifier
+from ibs.services.mending import Mended
 from ibs.services.outlook import reports, situation
 from ibs.services.taskqueue import TaskQueue
 from ibs.services.verifier import StartVerify, Verifier
@@ -145,3 +148,64 @@ async def test_killing_the_verifier_leaves_the_rest_of_the_house_alone(house: Ho
     async with house.running():
         await house.kill("verifier")
         assert (await house.tasks.get(await verify(house, handle))).state == "OK"
+
+
+class Elsewhere:
+    """A remote that mends what it has, or cannot be reached."""
+
+    def __init__(self, whole: dict[bytes, bytes], error: IbsError | None = None) -> None:
+        self.whole, self.error = whole, error
+        self.asked: list[str] = []
+
+    async def each(self, datastore: Datastore, repair_from: str, auth_id: str, stack: AsyncExitStack) -> Any:
+        assert (repair_from, auth_id) == ("site-b:replica", "root@ibs")
+        if self.error is not None:
+            raise self.error
+
+        async def mend_one(name: SnapshotName) -> Mended:
+            self.asked.append(str(name))
+            for data, blob in self.whole.items():
+                datastore.store.put(address_of(data), blob)
+            return Mended(chunks=len(self.whole))
+
+        return mend_one
+
+
+def furnish_with(house: House, mending: Any) -> Handle:
+    queue = TaskQueue("verifier slot", slots=1)
+    clock, publish = house.clock, house.publish
+    return house.add(
+        "verifier",
+        lambda seat: Verifier(
+            seat, queue, house.tasks, house.datastores, clock=clock, publish=publish, mending=mending
+        ),
+    )
+
+
+async def test_what_is_found_is_mended_and_verified_again(house: House, autojump_clock: MockClock) -> None:
+    datastore = await house.make_store()
+    await backup(datastore, {"etc.tree": [b"data", b"meta"]})
+    other = await backup(datastore, {"etc.tree": [b"data", b"m2"]}, group="host/other")
+    elsewhere = Elsewhere({b"data": datastore.store.get(address_of(b"data"))})
+    handle = furnish_with(house, elsewhere)
+    async with house.running():
+        spoil(house, b"data")
+        upid = await verify(house, handle, snapshot=other.snapshot, verify_window_days=0, repair_from="site-b:replica")
+        assert (await house.tasks.get(upid)).state == "OK"
+        assert len(elsewhere.asked) == 2, "whom else it hurts is mended, too"
+        assert [report.result for report in await last_verifications(house)] == ["OK", "OK"]
+        assert "verify.damaged" not in house.kinds()
+
+
+async def test_damage_is_told_also_when_nothing_can_be_mended(house: House, autojump_clock: MockClock) -> None:
+    datastore = await house.make_store()
+    await backup(datastore, {"etc.tree": [b"data", b"meta"]})
+    handle = furnish_with(house, Elsewhere({}, ServerUnreachable("site-b cannot be reached", hint="is it on?")))
+    async with house.running():
+        spoil(house, b"data")
+        upid = await verify(house, handle, verify_window_days=0, repair_from="site-b:replica")
+        task = await house.tasks.get(upid)
+        assert task.state == "FAILED"
+        assert "1 of 1 snapshots in s1 are damaged" in task.message
+        assert "verify.damaged" in house.kinds()
+        assert "site-b cannot be reached" in str(await house.log(upid))
