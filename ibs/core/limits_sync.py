@@ -21,3 +21,5 @@ SYNC_LOOK_SECONDS: Final = 10
 """How often it is looked which jobs are due."""
 SYNC_STATUS_REMOTE_SECONDS: Final = 5
 """How long a status waits for the remote to tell its free space."""
+SNAPSHOT_CHARS_MAX = 1024
+"""A snapshot by its name, with its namespace, as a request writes it."""

@@ -40,8 +40,10 @@ class Replica:
 
 
 def replica_of(context: StoreContext, name: SnapshotName, opened: ReaderOpened, signer: bytes) -> Replica:
-    """What a remote answered, if it may be believed: its own server (`signer`, 32 bytes) or this datastore's signed a
-    plain one, its client any other. Raises SignatureInvalid, FormatError.
+    """What a remote answered, if it may be believed: a plain one is signed by its own server (`signer`, 32 bytes), by
+    this datastore's, or by whose signature was taken here before; any other by its client.
+
+    Raises SignatureInvalid, FormatError.
     """
     raw = opened.manifest.encode("utf-8", "surrogatepass")
     manifest = manifests.decode(raw)
@@ -50,9 +52,20 @@ def replica_of(context: StoreContext, name: SnapshotName, opened: ReaderOpened, 
     by_server = manifest.mode == "plain"
     signature = Signature(signer=opened.signer, by="server" if by_server else "client", signature=opened.signature)
     ours = manifests.public_key(context.signing_seed)
-    trusted = (ours if manifest.datastore == context.uuid else signer) if by_server else None
-    manifests.verify(raw, signature, signer=trusted)
+    trusted = ours if manifest.datastore == context.uuid else signer
+    if signature.signer == _signer_here(context, name):
+        trusted = parse_hex(signature.signer, "signer")
+    manifests.verify(raw, signature, signer=trusted if by_server else None)
     return Replica(raw, signature)
+
+
+def _signer_here(context: StoreContext, name: SnapshotName) -> str:
+    """Who signed it as it lies here, in hex; "" when that cannot be read."""
+    try:
+        content = context.folders.files.read(snapshot_folder(name), SIGNATURE_FILE, limit=limits.SIGNATURE_BYTES_MAX)
+        return manifests.decode_signature(content).signer
+    except (FormatError, NotFoundError):
+        return ""
 
 
 class Mender:

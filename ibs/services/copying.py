@@ -13,6 +13,7 @@ from datetime import datetime
 from ibs.client.http import ApiClient
 from ibs.client.transport import HttpRestoreTransport
 from ibs.core import limits_sync
+from ibs.core.ids import parse_hex
 from ibs.core.names import Group, Namespace, SnapshotName
 from ibs.core.tasks import TaskType
 from ibs.engine.datastore import Datastore
@@ -27,6 +28,7 @@ from ibs.errors import (
     IbsError,
     NotFoundError,
     RefusedError,
+    UsageError,
 )
 from ibs.ports.clock import Clock
 from ibs.ports.pool import Pool
@@ -70,7 +72,7 @@ class Copying:
         """Start bringing what is missing here; the answer is the task's UPID. Raises UsageError, NotFoundError,
         DatastoreOffline, Quarantined, UnderMaintenance."""
         wanted = filter_of(request)
-        Namespace.parse(request.namespace)
+        signers_of(request)
         (await self._datastores.get(store)).context.modes.require(Use.WRITE)
         await self._remotes.show(request.remote)
 
@@ -85,6 +87,8 @@ class Copying:
     async def _pull(self, task: Task, datastore: Datastore, request: PullStart, wanted: Filter) -> str:
         async with self._remotes.connect(request.remote) as (api, row):
             there = await _listing(api, request.source, request.namespace)
+            if request.snapshot:
+                there = [one_of(there, request)]
             here = await datastore.snapshots.snapshot_views(Namespace.parse(request.namespace))
             views = {view.snapshot: view for view in there}
             binned = set() if request.again else await _binned(datastore, Namespace.parse(request.namespace))
@@ -108,6 +112,7 @@ class Copying:
                     view.snapshot,
                     notes=view.notes,
                     protected=view.protected,
+                    also=signers_of(request),
                 )
                 if await self._one(api, wish, place, figures, task):
                     await keep_locks(task, datastore, request, [view], self._clock.now())
@@ -155,12 +160,12 @@ class Copying:
             error = leaf(group, IbsError) or group
             if not of_one_snapshot(error):
                 raise error from None
-            task.warn(f"{wish.snapshot} was not brought: {error}")
+            task.warn(f"{wish.snapshot} was not brought: {_words(error)}")
             return False
         except IbsError as error:
             if not of_one_snapshot(error):
                 raise
-            task.warn(f"{wish.snapshot} was not brought: {error}")
+            task.warn(f"{wish.snapshot} was not brought: {_words(error)}")
             return False
         self._note_commit(place.datastore.uuid, wish.snapshot)
         chunks, size = figures.chunks - before[0], format_bytes(figures.bytes - before[1])
@@ -170,12 +175,36 @@ class Copying:
 
 def filter_of(request: PullStart) -> Filter:
     """What it looks at. Raises UsageError for what can match nothing."""
+    namespace = Namespace.parse(request.namespace)
+    if request.snapshot:
+        if request.remove_vanished:
+            raise UsageError("one snapshot says nothing of what vanished", hint="leave --remove-vanished out")
+        SnapshotName.parse(request.snapshot, namespace)
     return Filter(
         groups=tuple(request.groups),
         types=tuple(request.types),
         newest=request.newest,
         age_seconds_max=request.max_age_seconds,
     )
+
+
+def signers_of(request: PullStart) -> frozenset[bytes]:
+    """Keys of servers that are no more. Raises UsageError."""
+    return frozenset(parse_hex(one, "signing key") for one in request.trust_signers)
+
+
+def one_of(there: Sequence[SnapshotView], request: PullStart) -> SnapshotView:
+    """The one snapshot that is asked for, or the newest of its group. Raises NotFoundError."""
+    wanted = SnapshotName.parse(request.snapshot, Namespace.parse(request.namespace))
+    found = [view for view in there if SnapshotName.parse(view.snapshot).group == wanted.group]
+    if wanted.time is not None:
+        found = [view for view in found if view.snapshot == str(wanted)]
+    if not found:
+        raise NotFoundError(
+            f"{request.remote}:{request.source} has no snapshot {wanted}",
+            hint="see there: ironcore-backup-client snapshot list",
+        )
+    return max(found, key=lambda view: view.time)
 
 
 async def _remove_vanished(
@@ -250,6 +279,11 @@ def _seen(views: Sequence[SnapshotView]) -> list[Seen]:
             )
         )
     return found
+
+
+def _words(error: BaseException) -> str:
+    """What went wrong and what to do about it, in a line."""
+    return f"{error.message}: {error.hint}" if isinstance(error, IbsError) and error.hint else str(error)
 
 
 def _name(one: Seen, namespace: str) -> SnapshotName:

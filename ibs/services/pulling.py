@@ -54,6 +54,8 @@ class Wish:
     snapshot: str
     notes: str = ""
     protected: bool = False
+    also: frozenset[bytes] = frozenset()
+    """Keys of servers that are no more, as an administrator named them."""
 
 
 @dataclass(slots=True)
@@ -132,10 +134,12 @@ def checked(opened: ReaderOpened, wish: Wish, own: tuple[str, bytes]) -> Foreign
     by_server = manifest.mode == "plain"
     signer = parse_hex(opened.signer, "signer")
     trusted = own[1] if manifest.datastore == own[0] else wish.signer
+    if by_server and signer != trusted and signer in wish.also:
+        trusted = signer
     if by_server and signer != trusted:
         raise SignatureInvalid(
             f"snapshot {wish.snapshot} is signed by a server that is not remote {wish.remote}",
-            hint="bring it from the server where it was made",
+            hint="bring it from the server where it was made; if that is lost, name its key: --trust-signer",
         )
     signature = Signature(signer=opened.signer, by="server" if by_server else "client", signature=opened.signature)
     return Foreign(raw, manifest, signature, trusted, wish.remote, notes=wish.notes, protected=wish.protected)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import msgspec
 
-from ibs.core import limits
+from ibs.core import limits, limits_sync
 from ibs.wire.common import Count, Seconds, Wire
 
 Words = Annotated[list[str], msgspec.Meta(max_length=limits.JOB_WORDS_MAX)]
@@ -29,6 +29,10 @@ class PullStart(Wire, frozen=True, kw_only=True):
     """Bytes a second at most; 0: no limit."""
     again: bool = False
     """Also what was forgotten here and is still in the bin."""
+    snapshot: Annotated[str, msgspec.Meta(max_length=limits_sync.SNAPSHOT_CHARS_MAX)] = ""
+    """Only this one, `host/web01/TIME`, or the newest of `host/web01`; "" for all that the rest chooses."""
+    trust_signers: Words = []
+    """Keys (64 hex digits) of servers that are no more: what they signed is taken, too."""
     resync: bool = False
     """What verification found damaged here and is whole there is mended from there."""
     remove_vanished: bool = False

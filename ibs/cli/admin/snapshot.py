@@ -11,9 +11,14 @@ from ibs.cli.admin import recyclebin
 from ibs.cli.admin.datastore import StoreArgument
 from ibs.cli.columns import SNAPSHOT_COLUMNS, snapshot_facts
 from ibs.cli.common import ServerOption, StateDirOption, administrator, app, example, run
+from ibs.cli.follow import end, follow_task
 from ibs.cli.output import Output, OutputOption, print_facts, print_json, print_rows, say
+from ibs.core.names import SnapshotName
+from ibs.errors import UsageError
+from ibs.wire.common import TaskStarted
 from ibs.wire.datastore import SnapshotView
 from ibs.wire.lifecycle import BinView, SnapshotChange, SnapshotForget
+from ibs.wire.sync import PullStart
 
 root = app("snapshot", "Snapshots in a datastore.")
 
@@ -70,6 +75,48 @@ def _change(
     if output is Output.JSON:
         print_json(changed)
     say(f"snapshot {changed.snapshot} {done}", output)
+
+
+@root.command(
+    "restore-from",
+    epilog=example("ironcore-backup snapshot restore-from site-b:replica host/web01 --store main"),
+)
+def restore_from(
+    origin: Annotated[str, typer.Argument(metavar="REMOTE:DATASTORE", help="Where it is: a datastore of a remote.")],
+    snapshot: SnapshotArgument,
+    store: Annotated[str, typer.Option(help="The datastore here that it is brought to.")],
+    trust_signer: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY", help="Take what this lost server signed; its key is in `remote show` over there."),
+    ] = None,
+    server: ServerOption = None,
+    state_dir: StateDirOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Bring a snapshot of another site here, also one that was made here and is lost, and say how it is restored."""
+    remote, colon, source = origin.partition(":")
+    if not colon:
+        raise UsageError(f"{origin!r} names no datastore of a remote", hint="write it like site-b:replica")
+
+    async def work() -> int:
+        namespace = str(SnapshotName.parse(snapshot).namespace)
+        body = PullStart(
+            remote=remote,
+            source=source,
+            namespace=namespace,
+            snapshot=snapshot,
+            trust_signers=list(trust_signer or []),
+            again=True,
+            resync=True,
+        )
+        async with administrator(server, state_dir) as api:
+            started = await api.post(f"/datastores/{store}/pull", TaskStarted, body)
+            code = await follow_task(api, started.upid, output, detach=False)
+        if code == 0 and output is Output.TEXT:
+            say(f"restore it on any host: ironcore-backup-client restore {snapshot} NAME.tree TARGET")
+        return code
+
+    end(run(work, output))
 
 
 @root.command("notes", epilog=example('ironcore-backup snapshot notes ibs-primary host/web01 "before the upgrade"'))

@@ -41,6 +41,10 @@ Resync = Annotated[
     bool | None,
     typer.Option("--resync/--no-resync", help="Mend what verification found damaged here from there."),
 ]
+TrustSigner = Annotated[
+    Words,
+    typer.Option(metavar="KEY", help="Take what this lost server signed; its key is in `remote show`. Repeatable."),
+]
 Schedule = Annotated[str | None, typer.Option(help="Calendar expression: daily, 'Sun 04:30'; \"\" for by hand only.")]
 Zone = Annotated[str | None, typer.Option("--time-zone", help="IANA zone of the schedule, UTC by default.")]
 Comment = Annotated[str | None, typer.Option(help="For people.")]
@@ -76,6 +80,7 @@ def pull(
     remove_vanished: Vanished = None,
     again: Again = None,
     resync: Resync = None,
+    trust_signer: TrustSigner = None,
     detach: Detach = False,
     server: ServerOption = None,
     state_dir: StateDirOption = None,
@@ -115,6 +120,7 @@ def create(
     remove_vanished: Vanished = None,
     again: Again = None,
     resync: Resync = None,
+    trust_signer: TrustSigner = None,
     comment: Comment = None,
     disabled: Annotated[bool, typer.Option("--disabled", help="Do not run it by itself yet.")] = False,
     server: ServerOption = None,
@@ -149,6 +155,7 @@ def update(
     remove_vanished: Vanished = None,
     again: Again = None,
     resync: Resync = None,
+    trust_signer: TrustSigner = None,
     comment: Comment = None,
     clear: Annotated[
         Words, typer.Option(help="Back to nothing: group, backup-type, newest, max-age, bandwidth; repeatable.")
@@ -283,9 +290,21 @@ def remove(
     print_done(f"sync job {name} is removed", output, job=name)
 
 
-_FIELDS = {"group": "groups", "backup_type": "types", "max_age": "max_age_seconds"}
+_FIELDS = {
+    "group": "groups",
+    "backup_type": "types",
+    "max_age": "max_age_seconds",
+    "trust_signer": "trust_signers",
+}
 """Options whose field has another name."""
-_CLEARED: dict[str, Any] = {"group": [], "backup_type": [], "newest": None, "max_age": None, "bandwidth": 0}
+_CLEARED: dict[str, Any] = {
+    "group": [],
+    "backup_type": [],
+    "newest": None,
+    "max_age": None,
+    "bandwidth": 0,
+    "trust_signer": [],
+}
 
 
 def _given(options: dict[str, Any], kind: type[PullStart]) -> dict[str, Any]:

@@ -116,9 +116,7 @@ def check_foreign(context: StoreContext, auth_id: str, foreign: Foreign, upid: s
     Raises UsageError, FormatError, SignatureInvalid (not signed by that server, nor by a client), ConflictError.
     """
     manifest, signature = foreign.manifest, foreign.signature
-    # What was made in this very datastore comes home only under our own key.
-    ours = manifests.public_key(context.signing_seed) if manifest.datastore == context.uuid else foreign.signer
-    manifests.verify(foreign.raw, signature, signer=None if signature.by == "client" else ours)
+    manifests.verify(foreign.raw, signature, signer=None if signature.by == "client" else foreign.signer)
     name = SnapshotName.parse(manifest.snapshot)
     if context.folders.exists(name):
         raise ConflictError(f"snapshot {name} is there already", hint="see: snapshot show")

@@ -18,7 +18,7 @@ from ibs.errors import (
     UsageError,
 )
 from ibs.security.secrets import load_secrets
-from ibs.services.copying import Copying, _seen, of_one_snapshot
+from ibs.services.copying import Copying, _seen, filter_of, of_one_snapshot, one_of, signers_of
 from ibs.services.remotes import Remotes
 from ibs.wire.datastore import SnapshotView
 from ibs.wire.sync import PullStart
@@ -90,3 +90,30 @@ async def test_mistakes_start_no_task(house: House, tmp_path: Path) -> None:
     ):
         with pytest.raises(kind):
             await desk.pull("a@ibs", store, request)
+
+
+def test_one_snapshot_or_the_newest_of_its_group() -> None:
+    def at(group: str, time: str) -> SnapshotView:
+        return row(snapshot=f"{group}/{time}", group=group, time=time)
+
+    old, new = at("host/a", "2026-01-01T00:00:00Z"), at("host/a", "2026-02-01T00:00:00Z")
+    there = [new, old, at("host/ab", "2026-03-01T00:00:00Z")]
+
+    def asked(snapshot: str) -> PullStart:
+        return PullStart(remote="r", source="s", snapshot=snapshot)
+
+    assert one_of(there, asked("host/a")) == new
+    assert one_of(there, asked(old.snapshot)) == old
+    for unknown in ("host/b", "host/a/2026-01-02T00:00:00Z"):
+        with pytest.raises(NotFoundError, match=f"r:s has no snapshot {unknown}"):
+            one_of(there, asked(unknown))
+
+
+def test_what_one_snapshot_cannot_mean_is_refused() -> None:
+    with pytest.raises(UsageError, match="vanished"):
+        filter_of(PullStart(remote="r", source="s", snapshot="host/a", remove_vanished=True))
+    with pytest.raises(UsageError):
+        filter_of(PullStart(remote="r", source="s", snapshot="nonsense"))
+    with pytest.raises(UsageError, match="signing key"):
+        signers_of(PullStart(remote="r", source="s", trust_signers=["AB" * 32]))
+    assert signers_of(PullStart(remote="r", source="s", trust_signers=["ab" * 32])) == {bytes.fromhex("ab" * 32)}

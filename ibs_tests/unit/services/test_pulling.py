@@ -55,6 +55,16 @@ async def test_what_was_made_here_comes_home_only_under_our_own_key() -> None:
         checked(offered.opened, WISH, (mine, OWN[1]))
 
 
+async def test_a_lost_server_is_believed_only_when_its_key_is_named() -> None:
+    offered = await offer()
+    stranger = replace(WISH, signer=b"x" * 32)
+    found = checked(offered.opened, replace(stranger, also=frozenset({WISH.signer})), OWN)
+    assert found.signer == WISH.signer
+    with pytest.raises(SignatureInvalid, match="not remote site-b") as caught:
+        checked(offered.opened, replace(stranger, also=frozenset({b"y" * 32})), OWN)
+    assert "--trust-signer" in caught.value.hint
+
+
 async def test_an_encrypted_one_by_its_client() -> None:
     found = checked((await offer(KEYS)).opened, WISH, OWN)
     assert found.signature.by == "client"
