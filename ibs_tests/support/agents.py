@@ -49,11 +49,14 @@ class LineProcess:
 
 
 @contextlib.contextmanager
-def line_to(server: ServerProcess, folder: Path, *, bytes_per_second: float) -> Iterator[LineProcess]:
-    """A line of that speed upwards, for the length of the block."""
+def line_to(
+    server: ServerProcess, folder: Path, *, bytes_per_second: float = 1e12, back_per_second: float = 1e12
+) -> Iterator[LineProcess]:
+    """A line of that speed to the server and back, for the length of the block."""
     target = folder / "target"
     target.write_text(server.facts["address"])
     command = [sys.executable, "-m", "ibs_tests.support.relay", str(target), str(bytes_per_second)]
+    command.append(str(back_per_second))
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
     assert process.stdout is not None
     with process.stdout:

@@ -1,4 +1,4 @@
-"""A line between an agent and a server, as a program: `python -m ibs_tests.support.relay TARGET-FILE BYTES-PER-SECOND`.
+"""A line to a server, as a program: `python -m ibs_tests.support.relay TARGET-FILE BYTES-PER-SECOND [BACK-PER-SECOND]`.
 
 Prints its port. Where to is read from the file at each connection, so that a server may move. SIGSTOP makes it a line
 that swallows everything, SIGKILL one that breaks.
@@ -44,11 +44,11 @@ async def connection(near: trio.SocketStream, place: Path, there: Pace, back: Pa
         await trio.aclose_forcefully(near)
 
 
-async def main(place: Path, rate: float) -> None:
+async def main(place: Path, rate: float, back: float = 1e12) -> None:
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     print(listeners[0].socket.getsockname()[1], flush=True)
-    await trio.serve_listeners(partial(connection, place=place, there=Pace(rate), back=Pace(1e12)), listeners)
+    await trio.serve_listeners(partial(connection, place=place, there=Pace(rate), back=Pace(back)), listeners)
 
 
 if __name__ == "__main__":
-    trio.run(main, Path(sys.argv[1]), float(sys.argv[2]))
+    trio.run(main, Path(sys.argv[1]), *map(float, sys.argv[2:]))
