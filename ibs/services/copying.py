@@ -185,6 +185,7 @@ def filter_of(request: PullStart) -> Filter:
         types=tuple(request.types),
         newest=request.newest,
         age_seconds_max=request.max_age_seconds,
+        keep=request.keep,
     )
 
 
@@ -219,10 +220,10 @@ async def _remove_vanished(
     mine = {view.snapshot for view in here if view.brought_from == request.remote}
     seen = [replace(one, brought=view.snapshot in mine) for view, one in zip(here, _seen(here), strict=True)]
     gone = vanished(there, seen, wanted)
-    if is_accident(gone, seen, wanted):
+    if is_accident(gone, seen, wanted) and not request.accept_vanished:
         task.warn(
             f"{len(gone.remove)} snapshots from {request.remote} vanished there, most of what it ever sent: nothing is "
-            "removed here. If that is meant, forget them by hand: snapshot forget"
+            "removed here. If that is meant: sync run --accept-vanished"
         )
         return
     for one in gone.remove:

@@ -17,8 +17,10 @@ from fnmatch import fnmatchcase
 from typing import Final
 
 from ibs.core.names import BACKUP_TYPES, Group, check_name
+from ibs.core.retention import RULES, Candidate, Policy, decide
 from ibs.errors import UsageError
 
+KEEP_ALL: Final = Policy()
 VANISHED_FEW: Final = 5
 """So many may vanish at once, whatever their share."""
 
@@ -54,13 +56,15 @@ class Seen:
 class Filter:
     """What a job looks at; empty and None mean everything. `groups` are globs over `host/web01`.
 
-    `newest` counts in each group, after `age_seconds_max`. Raises UsageError when built of what cannot match.
+    `keep` and then `newest` choose in each group, after `age_seconds_max`; `keep` by the rules of a retention, though
+    nothing is kept but what a rule says. Raises UsageError when built of what cannot match.
     """
 
     groups: tuple[str, ...] = ()
     types: tuple[str, ...] = ()
     newest: int | None = None
     age_seconds_max: float | None = None
+    keep: Policy = KEEP_ALL
 
     def __post_init__(self) -> None:
         for kind in self.types:
@@ -68,6 +72,7 @@ class Filter:
                 raise UsageError(f"backup type {kind!r} is not valid", hint=f"use one of {', '.join(BACKUP_TYPES)}")
         for pattern in self.groups:
             _check_pattern(pattern)
+        self.keep.checked()
         if self.newest is not None and self.newest < 1:
             raise UsageError("the newest 0 snapshots are none", hint="use 1 or more, or leave the filter out")
         if self.age_seconds_max is not None and self.age_seconds_max <= 0:
@@ -83,9 +88,16 @@ class Filter:
         """Those to be brought, a group after the other, oldest first."""
         chosen: list[Seen] = []
         for _, members in sorted(_by_group(one for one in snapshots if self.covers(one.group)).items()):
-            young = [one for one in members if self._young(one, now)]
+            young = self._kept([one for one in members if self._young(one, now)])
             chosen += young[-self.newest :] if self.newest else young
         return chosen
+
+    def _kept(self, members: Sequence[Seen]) -> Sequence[Seen]:
+        if not self.keep.counts():
+            return members
+        decisions = decide(self.keep, [Candidate(one.name, one.time) for one in members])
+        kept = {one.candidate.name for one in decisions if one.keep and one.rule in RULES}
+        return [one for one in members if one.name in kept]
 
     def _young(self, one: Seen, now: datetime) -> bool:
         return self.age_seconds_max is None or (now - one.time).total_seconds() <= self.age_seconds_max

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import trio
+from msgspec import structs
 
 from ibs.catalog.syncjobs import SyncJobRow, SyncJobTable
 from ibs.core import limits, limits_sync
@@ -23,7 +24,7 @@ from ibs.core.schedule import next_time, upcoming
 from ibs.core.tasks import TaskState
 from ibs.engine.datastores import Datastores
 from ibs.engine.tasks import TaskRegistry
-from ibs.errors import BusyError, IbsError, NotFoundError
+from ibs.errors import BusyError, IbsError, NotFoundError, UsageError
 from ibs.log import get_logger
 from ibs.ports.clock import Clock
 from ibs.services.copying import filter_of
@@ -115,9 +116,13 @@ class SyncJobs:
         self._trouble.pop(name, None)
         self._tell(name, f"removed by {by}", by)
 
-    async def start(self, name: str) -> str:
+    async def start(self, name: str, *, accept_vanished: bool = False) -> str:
         """Run it now, enabled or not; the UPID. Raises NotFoundError, BusyError, and what `Copying.pull` raises."""
         row = await self._table.get(name)
+        if accept_vanished and not row.spec.remove_vanished:
+            raise UsageError(
+                f"sync job {name} removes nothing that vanished", hint="first: sync update --name … --remove-vanished"
+            )
         if name in self._starting:
             raise BusyError(f"sync job {name} is being started already", hint="see: ironcore-backup sync status")
         self._starting.add(name)
@@ -127,7 +132,9 @@ class SyncJobs:
                 raise BusyError(
                     f"sync job {name} is under way already", hint=f"see: ironcore-backup task log {last.upid}"
                 )
-            upid = await self._copying.pull(str(ROOT), row.spec.store, row.spec)
+            upid = await self._copying.pull(
+                str(ROOT), row.spec.store, structs.replace(row.spec, accept_vanished=accept_vanished)
+            )
             await self._table.ran(name, upid, self._clock.now_ns())
         finally:
             self._starting.discard(name)
@@ -195,6 +202,8 @@ class SyncJobs:
     # --- parts ---
 
     async def _check(self, spec: SyncSpec) -> None:
+        if spec.accept_vanished:
+            raise UsageError("a job cannot accept every loss there", hint="a run can: sync run --accept-vanished")
         filter_of(spec)
         Namespace.parse(spec.namespace)
         check_name(spec.source, "datastore name")

@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 
 from ibs.core import limits, limits_sync
+from ibs.core.retention import Policy
 from ibs.wire.common import Count, Seconds, Wire
 
 Words = Annotated[list[str], msgspec.Meta(max_length=limits.JOB_WORDS_MAX)]
@@ -29,6 +30,8 @@ class PullStart(Wire, frozen=True, kw_only=True):
     """Bytes a second at most; 0: no limit."""
     again: bool = False
     """Also what was forgotten here and is still in the bin."""
+    keep: Policy = Policy()
+    """Of each group only what a retention with these rules would keep; without rules all."""
     snapshot: Annotated[str, msgspec.Meta(max_length=limits_sync.SNAPSHOT_CHARS_MAX)] = ""
     """Only this one, `host/web01/TIME`, or the newest of `host/web01`; "" for all that the rest chooses."""
     trust_signers: Words = []
@@ -37,6 +40,14 @@ class PullStart(Wire, frozen=True, kw_only=True):
     """What verification found damaged here and is whole there is mended from there."""
     remove_vanished: bool = False
     """What sync brought and the source has no more goes to the bin; never the last good one, nor a protected one."""
+    accept_vanished: bool = False
+    """Remove what vanished also when it is most of what the remote ever sent. For one run, never for a job."""
+
+
+class SyncRun(Wire, frozen=True, kw_only=True):
+    """One run of a job, by hand. `accept_vanished`: see `PullStart`."""
+
+    accept_vanished: bool = False
 
 
 class SyncSpec(PullStart, frozen=True, kw_only=True):

@@ -11,10 +11,12 @@ from rich.text import Text
 from ibs.cli.common import ServerOption, StateDirOption, administrator, app, example, run
 from ibs.cli.follow import end, follow_task
 from ibs.cli.output import Column, Output, OutputOption, print_done, print_facts, print_rows, state_text
+from ibs.core import limits
+from ibs.core.retention import Policy
 from ibs.errors import UsageError
 from ibs.units import format_bytes, format_rate, parse_duration, parse_rate
 from ibs.wire.common import TaskStarted
-from ibs.wire.sync import PullStart, SyncCreate, SyncJobView, SyncSpec, SyncStatus, SyncUpdate
+from ibs.wire.sync import PullStart, SyncCreate, SyncJobView, SyncRun, SyncSpec, SyncStatus, SyncUpdate
 
 root = app("sync", "Copies between servers: snapshots as they are, with their signatures, encrypted or not.")
 
@@ -40,6 +42,12 @@ Again = Annotated[
 Resync = Annotated[
     bool | None,
     typer.Option("--resync/--no-resync", help="Mend what verification found damaged here from there."),
+]
+Keep = Annotated[
+    Words,
+    typer.Option(
+        metavar="RULE=N", help="Only what such a retention keeps: weekly=4, weekly=* for every week; repeatable."
+    ),
 ]
 TrustSigner = Annotated[
     Words,
@@ -75,6 +83,7 @@ def pull(
     group: Groups = None,
     backup_type: Types = None,
     newest: Newest = None,
+    keep: Keep = None,
     max_age: MaxAge = "",
     bandwidth: Bandwidth = None,
     remove_vanished: Vanished = None,
@@ -113,6 +122,7 @@ def create(
     group: Groups = None,
     backup_type: Types = None,
     newest: Newest = None,
+    keep: Keep = None,
     max_age: MaxAge = "",
     schedule: Schedule = None,
     time_zone: Zone = None,
@@ -148,6 +158,7 @@ def update(
     group: Groups = None,
     backup_type: Types = None,
     newest: Newest = None,
+    keep: Keep = None,
     max_age: MaxAge = "",
     schedule: Schedule = None,
     time_zone: Zone = None,
@@ -208,6 +219,9 @@ def show(
 @root.command("run", epilog=example("ironcore-backup sync run --name nightly"))
 def start(
     name: NameOption,
+    accept_vanished: Annotated[
+        bool, typer.Option("--accept-vanished", help="Remove what vanished, though it is most of what came from there.")
+    ] = False,
     detach: Detach = False,
     server: ServerOption = None,
     state_dir: StateDirOption = None,
@@ -217,7 +231,7 @@ def start(
 
     async def work() -> int:
         async with administrator(server, state_dir) as api:
-            started = await api.post(f"/sync-jobs/{name}/run", TaskStarted)
+            started = await api.post(f"/sync-jobs/{name}/run", TaskStarted, SyncRun(accept_vanished=accept_vanished))
             return await follow_task(api, started.upid, output, detach=detach)
 
     end(run(work, output))
@@ -301,6 +315,7 @@ _CLEARED: dict[str, Any] = {
     "group": [],
     "backup_type": [],
     "newest": None,
+    "keep": Policy(),
     "max_age": None,
     "bandwidth": 0,
     "trust_signer": [],
@@ -316,7 +331,24 @@ def _given(options: dict[str, Any], kind: type[PullStart]) -> dict[str, Any]:
         given.pop("max_age_seconds", None)
     if given.get("bandwidth"):
         given["bandwidth"] = parse_rate(given["bandwidth"])
+    if "keep" in given:
+        given["keep"] = _policy(given["keep"])
     return {name: value for name, value in given.items() if name in kind.__struct_fields__}
+
+
+def _policy(rules: list[str]) -> Policy:
+    """Raises UsageError."""
+    counts = {}
+    for text in rules:
+        rule, equals, count = text.partition("=")
+        field = f"keep_{rule.removeprefix('keep-')}"
+        if not equals or field not in Policy.__struct_fields__ or not (count == "*" or count.isdecimal()):
+            raise UsageError(
+                f"rule {text[:64]!r} is not valid",
+                hint="write it like last=3, daily=7, weekly=4, monthly=*, yearly=*",
+            )
+        counts[field] = limits.RETENTION_KEEP_MAX if count == "*" else int(count)
+    return msgspec.structs.replace(Policy(), **counts).checked()
 
 
 def _cleared(names: list[str]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ibs.control.routing import Call, Routes, authenticated, needs
 from ibs.core.access import Privilege
 from ibs.wire.common import TaskStarted
-from ibs.wire.sync import PullStart, SyncCreate, SyncJobView, SyncStatus, SyncUpdate
+from ibs.wire.sync import PullStart, SyncCreate, SyncJobView, SyncRun, SyncStatus, SyncUpdate
 
 routes = Routes("sync")
 _SEE = needs(Privilege.SYSTEM_AUDIT, "/system")
@@ -68,12 +68,13 @@ async def sync_job_remove(call: Call) -> None:
     await call.context.sync_jobs.remove(call.principal.auth_id, call.path["name"])
 
 
-@routes.route("POST", "/sync-jobs/{name}/run", access=_CHANGE, answer=TaskStarted)
+@routes.route("POST", "/sync-jobs/{name}/run", access=_CHANGE, body=SyncRun, answer=TaskStarted)
 async def sync_job_run(call: Call) -> TaskStarted:
     """Run a sync job now."""
     spec = (await call.context.sync_jobs.show(call.path["name"])).spec
     _require(call, spec.store, spec)
-    return TaskStarted(upid=await call.context.sync_jobs.start(call.path["name"]))
+    accept = call.body.accept_vanished
+    return TaskStarted(upid=await call.context.sync_jobs.start(call.path["name"], accept_vanished=accept))
 
 
 @routes.route("POST", "/sync-jobs/{name}/repair", access=_CHANGE, answer=TaskStarted)

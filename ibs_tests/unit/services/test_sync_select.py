@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ibs.core.names import Group
+from ibs.core.retention import Policy
 from ibs.errors import UsageError
 from ibs.services.sync_select import Filter, Seen, Why, is_accident, plan, vanished
 
@@ -53,6 +54,9 @@ def test_everything_new_comes_oldest_first_group_by_group() -> None:
         (Filter(groups=("host/web*",)), {(WEB, 1), (WEB, 5), (WEB, 40)}),
         (Filter(groups=("*/db01", "vm/1??")), {(DB, 2), (VM, 3)}),
         (Filter(types=("vm",)), {(VM, 3)}),
+        (Filter(keep=Policy(keep_last=1)), {(WEB, 1), (DB, 2), (VM, 3)}),
+        (Filter(keep=Policy(keep_weekly=366), groups=("host/web*",)), {(WEB, 1), (WEB, 40)}),
+        (Filter(keep=Policy(keep_monthly=1), groups=("host/web*",)), {(WEB, 1)}),
         (Filter(types=("vm",), groups=("host/*",)), set()),
         (Filter(newest=2), {(WEB, 1), (WEB, 5), (DB, 2), (VM, 3)}),
         (Filter(age_seconds_max=5 * 86_400), {(WEB, 1), (WEB, 5), (DB, 2), (VM, 3)}),

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from ibs.core.retention import Policy
 from ibs.core.tasks import TaskState, TaskType
 from ibs.engine.task import Task
 from ibs.errors import BusyError, DatastoreOffline, IbsError, NotFoundError, UsageError
@@ -92,6 +93,8 @@ async def due(desk: SyncJobs, house: House, name: str = "n") -> None:
         ({"source": "../users"}, UsageError),
         ({"store": "nowhere"}, NotFoundError),
         ({"remote": "nobody"}, NotFoundError),
+        ({"accept_vanished": True}, UsageError),
+        ({"keep": Policy(keep_weekly=-1)}, UsageError),
     ],
     ids=str,
 )
@@ -101,6 +104,21 @@ async def test_what_makes_no_sense_is_not_kept(
     with pytest.raises(kind):
         await desk.create("a@ibs", SyncCreate(name="n", spec=msgspec.structs.replace(SPEC, **change)))
     assert await desk.list() == []
+
+
+async def test_a_loss_over_there_is_accepted_for_one_run_only(desk: SyncJobs, house: House) -> None:
+    pulls = pulls_of(desk)
+    await desk.create("a@ibs", SyncCreate(name="n", spec=SPEC))
+    with pytest.raises(UsageError, match="removes nothing"):
+        await desk.start("n", accept_vanished=True)
+    spec = msgspec.structs.replace(SPEC, remove_vanished=True)
+    await desk.update("a@ibs", "n", SyncUpdate(spec=spec))
+    await desk.start("n", accept_vanished=True)
+    assert pulls.began[-1][2] == msgspec.structs.replace(spec, accept_vanished=True)
+    assert (await desk.show("n")).spec == spec
+    await pulls.end(TaskState.OK, "")
+    await desk.start("n")
+    assert pulls.began[-1][2] == spec
 
 
 async def test_one_run_at_a_time(desk: SyncJobs, house: House) -> None:

@@ -8,6 +8,9 @@ import msgspec
 import pytest
 
 from ibs.cli.admin import root
+from ibs.cli.admin.sync import _policy
+from ibs.core import limits
+from ibs.errors import UsageError
 from ibs.wire.common import TaskStarted
 from ibs.wire.sync import PullStart, SyncCreate, SyncJobView, SyncSpec, SyncStatus, SyncUpdate
 from ibs_tests.support.fakeapi import install, invoke
@@ -68,3 +71,20 @@ def test_jobs_are_run_and_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         assert words in told
     assert "nightly" in invoke(root, "sync", "list").output
     assert "removed" in invoke(root, "sync", "remove", "--name", "nightly").output
+
+
+def test_rules_of_what_is_chosen() -> None:
+    found = _policy(["weekly=4", "keep-monthly=*", "last=0"])
+    assert (found.keep_weekly, found.keep_monthly, found.keep_last) == (4, limits.RETENTION_KEEP_MAX, 0)
+    for wrong in (
+        "weekly",
+        "weekly=",
+        "weekly=-1",
+        "weekly=many",
+        "fortnightly=2",
+        "timezone=3",
+        "=3",
+        "weekly=99999999",
+    ):
+        with pytest.raises(UsageError):
+            _policy([wrong])
