@@ -65,5 +65,10 @@ def staged(state: Path, now: datetime) -> tuple[NextCertificate, Certificate] | 
 
 
 def unstage(state: Path) -> None:
-    """Keep nothing any more."""
-    (state / FILE).unlink(missing_ok=True)
+    """Keep nothing any more. Raises FailedError."""
+    try:
+        (state / FILE).unlink(missing_ok=True)
+    except OSError as error:
+        raise FailedError(
+            f"cannot remove {state / FILE}: {error.strerror}", hint="check the state folder's owner"
+        ) from error

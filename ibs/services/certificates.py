@@ -9,6 +9,7 @@ state folder are the same.
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
@@ -61,6 +62,7 @@ class Certificates:
         self._next: NextCertificate | None = None
         self._next_certificate: Certificate | None = None
         self._prepared = ""
+        self._trouble = ""
         self._woken = trio.Event()
 
     @classmethod
@@ -178,7 +180,8 @@ class Certificates:
             self.check()
             wait = limits_access.CERTIFICATE_LOOK_SECONDS
             if self._next is not None:
-                wait = min(wait, max(1.0, (self._next.when - self._clock.now()).total_seconds()))
+                left = (self._next.when - self._clock.now()).total_seconds()
+                wait = min(wait, left if left > 0 else limits_access.CERTIFICATE_RETRY_SECONDS)
             self._woken = trio.Event()
             with trio.move_on_after(wait):
                 await self._woken.wait()
@@ -189,12 +192,20 @@ class Certificates:
             return
         try:
             await self._serve("its day", coming.content)
-        except (UsageError, FailedError) as error:
-            await self._pool.disk(nexttls.unstage, self._state)
+        except UsageError as error:  # it expired while the server was off, say: it will never do
+            text = f"the certificate that was to be served from {coming.serve_from} cannot be: {error.message}"
             self._set_next(None)
             await self._say()
-            text = f"the certificate that was to be served from {coming.serve_from} cannot be: {error.message}"
             self._tell(Severity.ERROR, "certificate.not-served", text)
+            with contextlib.suppress(FailedError):
+                await self._pool.disk(nexttls.unstage, self._state)
+        except FailedError as error:  # a full disk, say: it is tried again
+            if error.message != self._trouble:
+                text = f"the certificate of {coming.serve_from} is not served yet: {error.message}"
+                self._tell(Severity.ERROR, "certificate.not-served", text)
+            self._trouble = error.message
+        else:
+            self._trouble = ""
 
     async def _load_next(self) -> None:
         try:

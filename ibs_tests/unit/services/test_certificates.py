@@ -12,10 +12,11 @@ import trio
 import trio.testing
 
 from ibs.core.events import Event, Severity
-from ibs.errors import ConflictError, UsageError
+from ibs.errors import ConflictError, FailedError, UsageError
 from ibs.runtime.clock import ManualClock, SystemClock
 from ibs.runtime.pool import InlinePool
 from ibs.security.tls import ensure_certificate, make
+from ibs.services import certificates as module
 from ibs.services.certificates import Certificates
 
 
@@ -147,6 +148,27 @@ async def test_one_that_cannot_be_served_any_more_is_told_and_the_present_one_st
     again = await begin(tmp_path, clock, events)
     assert again.pins == old
     assert events[-1].kind == "certificate.not-served"
+
+
+async def test_what_cannot_be_written_on_its_day_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, events = ManualClock(), list[Event]()
+    certificates = await begin(tmp_path, clock, events)
+    view = await certificates.renew("root@ibs", 3600)
+    clock.advance(3601)
+
+    def full(*_: object) -> None:
+        raise FailedError("cannot write tls.pem: No space left on device", hint="make room")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "install", full)
+        for _ in range(3):
+            await certificates._serve_if_due()
+    assert [event.kind for event in events] == ["certificate.prepared", "certificate.not-served"]
+    assert certificates.pins.endswith(f",{view.next_fingerprint}")
+    await certificates._serve_if_due()
+    assert certificates.pins == view.next_fingerprint
 
 
 async def test_its_day_comes_while_the_server_watches(tmp_path: Path, nursery: trio.Nursery) -> None:
