@@ -7,8 +7,10 @@ one is brought, `services.pulling`'s. One that cannot be brought is a warning, a
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+
+from msgspec import structs
 
 from ibs.client.http import ApiClient
 from ibs.client.transport import HttpRestoreTransport
@@ -42,6 +44,7 @@ from ibs.services.repairing import Repair, rebuild
 from ibs.services.sync_select import Filter, Plan, Seen, Why, is_accident, plan, vanished
 from ibs.units import format_bytes
 from ibs.wire.datastore import SnapshotView
+from ibs.wire.lifecycle import NamespaceView
 from ibs.wire.session import StageFigures, StageReport
 from ibs.wire.sync import PullStart
 
@@ -85,42 +88,61 @@ class Copying:
         return task.upid
 
     async def _pull(self, task: Task, datastore: Datastore, request: PullStart, wanted: Filter) -> str:
+        total = _Total()
         async with self._remotes.connect(request.remote) as (api, row):
-            there = await _listing(api, request.source, request.namespace)
-            if request.snapshot:
-                there = [one_of(there, request)]
-            here = await datastore.snapshots.snapshot_views(Namespace.parse(request.namespace))
-            views = {view.snapshot: view for view in there}
-            binned = set() if request.again else await _binned(datastore, Namespace.parse(request.namespace))
-            chosen = plan(_seen(there), _seen(here), wanted, self._clock.now(), binned, resync=request.resync)
-            _tell_plan(task, chosen, request)
-            await keep_locks(task, datastore, request, there, self._clock.now())
-            figures, failed = Figures(), 0
             throttle = Throttle(self._clock, request.bandwidth or None)
-            place = Place(datastore, task.auth_id, task.upid, _Quiet(), self._pool, throttle)
             origin = Origin(api, request.remote, request.source, bytes.fromhex(row.signer), throttle)
             repair = Repair(task, datastore, origin, self._pool)
-            for one in chosen.bring:
-                if one.why is Why.DAMAGED:
-                    failed += not await repair.mend(_name(one.snapshot, request.namespace))
-                    continue
-                view = views[str(_name(one.snapshot, request.namespace))]
-                wish = Wish(
-                    request.remote,
-                    bytes.fromhex(row.signer),
-                    request.source,
-                    view.snapshot,
-                    notes=view.notes,
-                    protected=view.protected,
-                    also=signers_of(request),
-                )
-                if await self._one(api, wish, place, figures, task):
-                    await keep_locks(task, datastore, request, [view], self._clock.now())
-                else:
-                    failed += 1
-        if request.remove_vanished:
-            await _remove_vanished(task, datastore, request, _seen(there), wanted)
-        return _summary(task, chosen, figures, failed, repair.mended)
+            place = Place(datastore, task.auth_id, task.upid, _Quiet(), self._pool, throttle)
+            for namespace in await _namespaces(api, request):
+                one = structs.replace(request, namespace=namespace)
+                there = await self._pull_namespace(origin, place, repair, one, wanted, total, task)
+                if request.remove_vanished:
+                    await _remove_vanished(task, datastore, one, _seen(there), wanted)
+        return _summary(task, total, repair.mended)
+
+    async def _pull_namespace(  # noqa: PLR0917 - one namespace, in the order of the way
+        self,
+        origin: Origin,
+        place: Place,
+        repair: Repair,
+        request: PullStart,
+        wanted: Filter,
+        total: _Total,
+        task: Task,
+    ) -> Sequence[SnapshotView]:
+        """Bring what is chosen of one namespace; returns all that it has there."""
+        datastore, namespace = place.datastore, Namespace.parse(request.namespace)
+        there = await _listing(origin.api, request.source, request.namespace)
+        if request.snapshot:
+            there = [one_of(there, request)]
+        here = await datastore.snapshots.snapshot_views(namespace)
+        views = {view.snapshot: view for view in there}
+        binned = set() if request.again else await _binned(datastore, namespace)
+        chosen = plan(_seen(there), _seen(here), wanted, self._clock.now(), binned, resync=request.resync)
+        total.there += chosen.there
+        _tell_plan(task, chosen, request)
+        await keep_locks(task, datastore, request, there, self._clock.now())
+        for one in chosen.bring:
+            name = SnapshotName(namespace, one.snapshot.group, one.snapshot.time)
+            if one.why is Why.DAMAGED:
+                total.failed += not await repair.mend(name)
+                continue
+            view = views[str(name)]
+            wish = Wish(
+                request.remote,
+                origin.signer,
+                request.source,
+                view.snapshot,
+                notes=view.notes,
+                protected=view.protected,
+                also=signers_of(request),
+            )
+            if await self._one(origin.api, wish, place, total.figures, task):
+                await keep_locks(task, datastore, request, [view], self._clock.now())
+            else:
+                total.failed += 1
+        return there
 
     async def repair(self, auth_id: str, store: str, request: PullStart) -> str:
         """Start comparing both sides completely and setting right what is wrong here; the UPID. Raises as `pull`."""
@@ -132,12 +154,13 @@ class Copying:
             await rebuild(task, self._datastores, store)
             datastore = await self._datastores.get(store)
             async with self._remotes.connect(request.remote) as (api, row):
-                there = {(one.group, one.time) for one in _seen(await _listing(api, request.source, request.namespace))}
                 origin = Origin(api, request.remote, request.source, bytes.fromhex(row.signer))
                 repair = Repair(task, datastore, origin, self._pool)
-                for name in await datastore.snapshots.list(Namespace.parse(request.namespace)):
-                    if wanted.covers(name.group):
-                        await repair.compare(name, there=(name.group, name.time) in there)
+                for namespace in await _namespaces(api, request):
+                    listed = {one.snapshot for one in await _listing(api, request.source, namespace)}
+                    for name in await datastore.snapshots.list(Namespace.parse(namespace)):
+                        if wanted.covers(name.group):
+                            await repair.compare(name, there=str(name) in listed)
             if datastore.context.modes.allows(Use.WRITE):
                 await self._pull(task, datastore, request, wanted)
             return repair.conclude()
@@ -173,6 +196,15 @@ class Copying:
         return True
 
 
+@dataclass(slots=True)
+class _Total:
+    """What one run did, over all namespaces."""
+
+    figures: Figures = field(default_factory=Figures)
+    there: int = 0
+    failed: int = 0
+
+
 def filter_of(request: PullStart) -> Filter:
     """What it looks at. Raises UsageError for what can match nothing."""
     namespace = Namespace.parse(request.namespace)
@@ -180,6 +212,8 @@ def filter_of(request: PullStart) -> Filter:
         if request.remove_vanished:
             raise UsageError("one snapshot says nothing of what vanished", hint="leave --remove-vanished out")
         SnapshotName.parse(request.snapshot, namespace)
+        if request.depth:
+            raise UsageError("one snapshot is in one namespace", hint="leave --depth out")
     return Filter(
         groups=tuple(request.groups),
         types=tuple(request.types),
@@ -248,6 +282,18 @@ class _Quiet:
         """The task tells it."""
 
 
+async def _namespaces(api: ApiClient, request: PullStart) -> list[str]:
+    """The namespace that is asked for, and as many levels below it as are asked for, each after the one above it."""
+    if not request.depth:
+        return [request.namespace]
+    top = Namespace.parse(request.namespace)
+    rows = await api.get(f"/datastores/{request.source}/namespaces", list[NamespaceView])
+    found = sorted((Namespace.parse(row.namespace) for row in rows), key=lambda one: one.parts)
+    size = len(top.parts)
+    below = [one for one in found if one.parts[:size] == top.parts and 0 < len(one.parts) - size <= request.depth]
+    return [request.namespace, *map(str, below)]
+
+
 async def _listing(api: ApiClient, source: str, namespace: str) -> list[SnapshotView]:
     return await api.get(f"/datastores/{source}/snapshots", list[SnapshotView], params={"namespace": namespace})
 
@@ -287,12 +333,8 @@ def _words(error: BaseException) -> str:
     return f"{error.message}: {error.hint}" if isinstance(error, IbsError) and error.hint else str(error)
 
 
-def _name(one: Seen, namespace: str) -> SnapshotName:
-    return SnapshotName(Namespace.parse(namespace), one.group, one.time)
-
-
 def _tell_plan(task: Task, chosen: Plan, request: PullStart) -> None:
-    place = f"{request.remote}:{request.source}"
+    place = f"{request.remote}:{request.source}" + (f" ns:{request.namespace}" if request.depth else "")
     task.log("info", f"{len(chosen.bring)} snapshots of {place} are missing here, {chosen.there} are here already")
     if chosen.forgotten:
         first = ", ".join(one.name for one in chosen.forgotten[:3])
@@ -305,9 +347,10 @@ def _tell_plan(task: Task, chosen: Plan, request: PullStart) -> None:
         task.warn(f"{one.name} is here with another content: both are left alone")
 
 
-def _summary(task: Task, chosen: Plan, figures: Figures, failed: int, mended: int) -> str:
+def _summary(task: Task, total: _Total, mended: int) -> str:
+    figures, failed = total.figures, total.failed
     text = (
-        f"{figures.snapshots} snapshots brought, {chosen.there} were here already; "
+        f"{figures.snapshots} snapshots brought, {total.there} were here already; "
         f"{figures.chunks} chunks, {format_bytes(figures.bytes)} fetched, {figures.chunks_there} chunks were here"
     )
     text += f"; {mended} that were damaged are whole again" if mended else ""

@@ -22,6 +22,8 @@ class PullStart(Wire, frozen=True, kw_only=True):
     remote: str
     source: str
     namespace: str = ""
+    depth: Annotated[int, msgspec.Meta(ge=0, le=limits.NAMESPACE_DEPTH_MAX)] = 0
+    """So many levels of namespaces below `namespace` too; 0: that one only."""
     groups: Words = []
     types: Words = []
     newest: Count | None = None

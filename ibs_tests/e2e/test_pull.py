@@ -181,6 +181,27 @@ def test_a_job_brings_by_itself_and_clears_away_what_vanished(sites: Sites) -> N
     assert listed() == {names[0], names[2]}
 
 
+def test_namespaces_below_come_along_as_deep_as_is_said(sites: Sites) -> None:
+    small = sites.folder / "small"
+    small.mkdir()
+    (small / "f").write_bytes(b"in a namespace")
+    for space in ("deep", "deep/a", "deep/a/b"):
+        sites.there.admin("namespace", "create", "replica", space)
+        sites.there.client("replica", "backup", f"t.tree:{small}", "--backup-id", "ns", "--namespace", space)
+
+    def here() -> set[str]:
+        rows = sites.here.admin("namespace", "list", "main", "--output", "json").json()
+        return {row["namespace"] for row in rows if row["snapshots"] and row["namespace"].startswith("deep")}
+
+    assert "1 snapshots brought" in sites.pull("--ns", "deep", "--depth", "0")
+    assert here() == {"deep"}
+    said = sites.pull("--ns", "deep", "--depth", "1")
+    assert "1 snapshots brought, 1 were here already" in said
+    assert here() == {"deep", "deep/a"}
+    assert "1 snapshots brought, 2 were here already" in sites.pull("--ns", "deep", "--depth", "8")
+    assert here() == {"deep", "deep/a", "deep/a/b"}
+
+
 def test_killed_in_between_the_rest_is_brought(sites: Sites) -> None:
     for number in range(200):
         (sites.tree / f"g{number}").write_bytes(os.urandom(700_000))

@@ -23,6 +23,7 @@ root = app("sync", "Copies between servers: snapshots as they are, with their si
 Words = list[str] | None
 NameOption = Annotated[str, typer.Option("--name", help="The sync job, as `sync list` shows it.")]
 Namespace = Annotated[str, typer.Option("--namespace", "--ns", help="The namespace, the same on both sides.")]
+Depth = Annotated[int | None, typer.Option(min=0, help="So many levels of namespaces below it, too.")]
 Groups = Annotated[Words, typer.Option("--group", help="Only these, such as 'host/web*'; repeatable.")]
 Types = Annotated[Words, typer.Option("--backup-type", help="Only these: host, vm, ct; repeatable.")]
 Newest = Annotated[int | None, typer.Option(min=1, help="Only so many of each group, the newest.")]
@@ -80,6 +81,7 @@ def pull(
     source: Annotated[str, typer.Option(help="The datastore there.")],
     store: Annotated[str, typer.Option(help="The datastore here.")],
     namespace: Namespace = "",
+    depth: Depth = None,
     group: Groups = None,
     backup_type: Types = None,
     newest: Newest = None,
@@ -119,6 +121,7 @@ def create(
     source: Annotated[str, typer.Option(help="The datastore there.")],
     store: Annotated[str, typer.Option(help="The datastore here.")],
     namespace: Namespace = "",
+    depth: Depth = None,
     group: Groups = None,
     backup_type: Types = None,
     newest: Newest = None,
@@ -155,6 +158,7 @@ def update(
     source: Annotated[str | None, typer.Option(help="The datastore there.")] = None,
     store: Annotated[str | None, typer.Option(help="The datastore here.")] = None,
     namespace: Annotated[str | None, typer.Option("--namespace", "--ns", help="The namespace.")] = None,
+    depth: Depth = None,
     group: Groups = None,
     backup_type: Types = None,
     newest: Newest = None,

@@ -18,9 +18,10 @@ from ibs.errors import (
     UsageError,
 )
 from ibs.security.secrets import load_secrets
-from ibs.services.copying import Copying, _seen, filter_of, of_one_snapshot, one_of, signers_of
+from ibs.services.copying import Copying, _namespaces, _seen, filter_of, of_one_snapshot, one_of, signers_of
 from ibs.services.remotes import Remotes
 from ibs.wire.datastore import SnapshotView
+from ibs.wire.lifecycle import NamespaceView
 from ibs.wire.sync import PullStart
 from ibs_tests.unit.services.conftest import House
 
@@ -117,3 +118,30 @@ def test_what_one_snapshot_cannot_mean_is_refused() -> None:
     with pytest.raises(UsageError, match="signing key"):
         signers_of(PullStart(remote="r", source="s", trust_signers=["AB" * 32]))
     assert signers_of(PullStart(remote="r", source="s", trust_signers=["ab" * 32])) == {bytes.fromhex("ab" * 32)}
+
+
+@pytest.mark.parametrize(
+    ("top", "depth", "found"),
+    [
+        ("", 0, [""]),
+        ("a", 0, ["a"]),
+        ("", 1, ["", "a", "x"]),
+        ("a", 1, ["a", "a/b", "a/c"]),
+        ("a", 2, ["a", "a/b", "a/b/d", "a/c"]),
+        ("nowhere", 3, ["nowhere"]),
+    ],
+)
+async def test_namespaces_that_are_looked_at(top: str, depth: int, found: list[str]) -> None:
+    class There:
+        async def get(self, path: str, _kind: object) -> list[NamespaceView]:
+            assert path == "/datastores/s/namespaces"
+            names = ("x", "a/c", "a", "ab", "a/b/d", "", "a/b")
+            return [NamespaceView(namespace=name, groups=1, snapshots=1) for name in names if name != "ab" or top]
+
+    request = PullStart(remote="r", source="s", namespace=top, depth=depth)
+    assert await _namespaces(There(), request) == found  # type: ignore[arg-type]
+
+
+def test_one_snapshot_is_in_one_namespace() -> None:
+    with pytest.raises(UsageError, match="one namespace"):
+        filter_of(PullStart(remote="r", source="s", snapshot="host/a", depth=1))
