@@ -1,7 +1,7 @@
 #!/bin/sh
 # System packages that some tests and the bench need. Debian 12, root. Tests whose package is missing are skipped with the reason.
 set -eu
-packages="python3-venv restic borgbackup acl attr libcap2-bin e2fsprogs xfsprogs strace jq qemu-utils libnbd-bin systemd logrotate poppler-utils librsvg2-bin fonts-dejavu-core exfat-fuse exfatprogs curl influxdb prometheus-pushgateway"
+packages="python3-venv restic borgbackup acl attr libcap2-bin e2fsprogs xfsprogs strace jq qemu-utils libnbd-bin systemd logrotate poppler-utils librsvg2-bin fonts-dejavu-core exfat-fuse exfatprogs curl influxdb prometheus-pushgateway slapd ldap-utils"
 missing=""
 for package in $packages; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q "install ok installed" || missing="$missing $package"

@@ -25,3 +25,8 @@ PASSWORD_CHARS_MAX = 1024
 PASSWORD_OPERATIONS = 3
 PASSWORD_MEMORY_BYTES = 64 * 1024 * 1024
 RECOVERY_CODES = 10
+REALM_CONNECT_SECONDS = 5
+REALM_ANSWER_SECONDS = 10
+REALM_LOGINS_AT_ONCE = 8
+"""Logins that wait for a realm's answer; a stranger must not keep every thread busy with them."""
+REALM_SECONDS_MAX = 20.0

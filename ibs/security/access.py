@@ -196,6 +196,10 @@ class AccessChecker:
             raise NotFoundError(f"{who} does not exist", hint="see: ironcore-backup user list, token list")
         return explain(self._rules(who), who, path, self._rows.roles, self._groups(who))
 
+    def knows(self, auth_id: str) -> bool:
+        """Whether there is such a user, enabled or not."""
+        return auth_id in self._rows.users
+
     def why_not_valid(self, auth_id: str) -> str:
         """Why the token or user is kept out altogether; "" when it is not."""
         who = as_auth_id(auth_id)

@@ -12,7 +12,8 @@ from __future__ import annotations
 import base64
 import hmac
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -21,10 +22,10 @@ from nacl import pwhash
 from nacl.exceptions import CryptoError
 
 from ibs.core import limits, limits_access
-from ibs.core.access import AuthId, check_auth_id
+from ibs.core.access import ROOT, AuthId, check_auth_id
 from ibs.core.events import Event, EventSource, Severity
 from ibs.core.names import format_time
-from ibs.errors import ConflictError, NotAuthenticated, NotFoundError, UsageError
+from ibs.errors import BusyError, ConflictError, NotAuthenticated, NotFoundError, UnavailableError, UsageError
 from ibs.ports.access import FailureRecord, LoginRecord, LoginRecords
 from ibs.ports.clock import Clock
 from ibs.ports.pool import Pool
@@ -44,6 +45,8 @@ _PURPOSE = "totp"
 _USER, _PEER = "user", "peer"
 _WRONG = "the login is not valid"
 _DECOY = LoginRecord("", "", b"", 0, "")
+AskRealm = Callable[[AuthId, str], Awaitable[bool]]
+"""Whether the user's realm takes the password. Raises UnavailableError when it cannot say; False without the realm."""
 
 
 class Logins:
@@ -60,6 +63,7 @@ class Logins:
         bus: Bus[Event],
         pool: Pool,
         entropy: Callable[[int], bytes] = os.urandom,
+        ask_realm: AskRealm | None = None,
     ) -> None:
         self._records = records
         self._checker = checker
@@ -74,6 +78,8 @@ class Logins:
         self._recalled = False
         self._one = trio.Lock()  # a code is used once, and guessing does not get faster by asking at once
         self._decoy_hash = b""
+        self._ask_realm = ask_realm
+        self._asking: set[str] = set()
 
     # --- logging in ---
 
@@ -83,26 +89,70 @@ class Logins:
             who = _check_user(request.auth_id)
         except UsageError as error:  # a stranger hears of nothing but its login
             raise NotAuthenticated(error.message, hint=error.hint) from error
-        async with self._one:
-            await self._recall()
-            self._refuse_waiting(str(who), peer)
-            record = await self._records.login(str(who))
-            fits = await self._pool.cpu(self._password_fits, record, request.password)
-            if record is None or not fits:
-                raise await self._failed(str(who), peer)
-            used = await self._second_factor(record, request.code, str(who), peer)
-            if why := self._checker.why_not_valid(str(who)):
-                raise NotAuthenticated(why, hint="ask an administrator")
-            if used is not None:
-                await self._records.set_login(used)
-            if self._users.forget(str(who)):
-                await self._records.forget_failures(_USER, str(who))
+        if who.realm == ROOT.realm:
+            async with self._one:
+                await self._recall()
+                self._refuse_waiting(str(who), peer)
+                record = await self._records.login(str(who))
+                fits = await self._pool.cpu(self._password_fits, record, request.password)
+                await self._let_in(who, record if fits else None, request.code, peer)
+        else:
+            await self._by_realm(who, request, peer)
         secret = new_secret(self._entropy)
         expires_ns = self._clock.now_ns() + limits_access.LOGIN_SESSION_SECONDS * _NS
         digest = token_digest(self._secrets.token_key, str(who), secret)
         self._checker.begin_session(str(who), digest, expires_ns)
         self._tell("authentication.login", f"{who} logged in from {peer or 'unknown'}", Severity.INFO, str(who), peer)
         return LoginGranted(auth_id=str(who), secret=secret, expires=_time(expires_ns))
+
+    async def _by_realm(self, who: AuthId, request: LoginRequest, peer: str) -> None:
+        """Let somebody in whose password is kept elsewhere. Raises NotAuthenticated, UnavailableError.
+
+        The realm is asked without the lock, since it may take long; who guesses at once is refused instead.
+        """
+        with self._alone(f"{_USER} {_counted(who)}", f"{_PEER} {peer_key(peer)}"):
+            async with self._one:
+                await self._recall()
+                self._refuse_waiting(_counted(who), peer)
+            # Hanging up does not make a guess uncounted, and a realm that dawdles holds nobody for long.
+            with trio.CancelScope(shield=True):
+                fits = await self._realm_takes(who, request.password)
+                async with self._one:
+                    record = None
+                    if fits and self._checker.knows(str(who)):
+                        record = await self._records.login(str(who)) or replace(_DECOY, auth_id=str(who))
+                    await self._let_in(who, record, request.code, peer)
+
+    async def _realm_takes(self, who: AuthId, password: str) -> bool:
+        """The realm's answer. Raises UnavailableError."""
+        if self._ask_realm is None or not 0 < len(password) <= limits_access.PASSWORD_CHARS_MAX:
+            return False
+        with trio.move_on_after(limits_access.REALM_SECONDS_MAX):
+            return await self._ask_realm(who, password)
+        raise UnavailableError(f"realm {who.realm} does not answer", hint="try again later")
+
+    async def _let_in(self, who: AuthId, record: LoginRecord | None, code: str, peer: str) -> None:
+        """What follows a password that was right (there is a `record`) or not. Raises NotAuthenticated."""
+        if record is None:
+            raise await self._failed(_counted(who), peer)
+        used = await self._second_factor(record, code, _counted(who), peer)
+        if why := self._checker.why_not_valid(str(who)):
+            raise NotAuthenticated(why, hint="ask an administrator")
+        if used is not None:
+            await self._records.set_login(used)
+        if self._users.forget(_counted(who)):
+            await self._records.forget_failures(_USER, _counted(who))
+
+    @contextmanager
+    def _alone(self, *names: str) -> Iterator[None]:
+        """One login at a time of a user and from an address, and few in all. Raises BusyError."""
+        if self._asking.intersection(names) or len(self._asking) >= limits_access.REALM_LOGINS_AT_ONCE * len(names):
+            raise BusyError("another login of this user or address is under way", hint="try again in a moment")
+        self._asking.update(names)
+        try:
+            yield
+        finally:
+            self._asking.difference_update(names)
 
     def log_out(self, auth_id: str) -> None:
         """All logins of a user end; its tokens stay."""
@@ -163,13 +213,13 @@ class Logins:
         step = totp.matching_step(self._secrets.unseal(_PURPOSE, record.totp), text, seconds, record.totp_step)
         if step is not None:
             return replace(record, totp_step=step)
-        left, wanted = record.recovery.split(), self._recovery_digest(user, text)
+        left, wanted = record.recovery.split(), self._recovery_digest(record.auth_id, text)
         kept = [one for one in left if not hmac.compare_digest(one, wanted)]
         if len(kept) == len(left):
             raise await self._failed(user, peer)
         self._tell(
             "authentication.recovery",
-            f"{user} used a recovery code, {len(kept)} are left",
+            f"{record.auth_id} used a recovery code, {len(kept)} are left",
             Severity.WARNING,
             user,
             peer,
@@ -183,7 +233,10 @@ class Logins:
 
     async def set_password(self, by: str, auth_id: str, password: str) -> LoginView:
         """For logging in; ends the user's logins. Raises UsageError, NotFoundError."""
-        who = str(_check_user(auth_id))
+        user = _check_user(auth_id)
+        who = str(user)
+        if user.realm != ROOT.realm:
+            raise UsageError(f"the password of {who} is kept by its realm", hint="change it there")
         if not limits_access.PASSWORD_CHARS_MIN <= len(password) <= limits_access.PASSWORD_CHARS_MAX:
             raise UsageError(
                 f"a password has at least {limits_access.PASSWORD_CHARS_MIN} characters",
@@ -196,9 +249,10 @@ class Logins:
 
     async def enable_totp(self, by: str, auth_id: str) -> TotpMade:
         """A second factor for the user, with recovery codes; all shown here only. Raises ConflictError."""
-        who = str(_check_user(auth_id))
-        record = await self._records.login(who)
-        if record is None or not record.password:
+        user = _check_user(auth_id)
+        who = str(user)
+        record = await self._records.login(who) or _DECOY
+        if user.realm == ROOT.realm and not record.password:
             raise ConflictError(f"{who} has no password", hint=f"first: ironcore-backup user password {who}")
         if record.totp:
             raise ConflictError(f"{who} has a second factor", hint=f"first: ironcore-backup user totp disable {who}")
@@ -260,6 +314,11 @@ def _check_user(text: str) -> AuthId:
     if who.is_token:
         raise UsageError(f"{who} is a token and logs in with its secret", hint="name its user")
     return who
+
+
+def _counted(who: AuthId) -> str:
+    """Under which name failures count: directories take a name in any case, and that must not give more guesses."""
+    return str(who) if who.realm == ROOT.realm else str(who).casefold()
 
 
 def _hash(password: str) -> bytes:
