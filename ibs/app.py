@@ -38,7 +38,6 @@ from ibs.runtime.supervisor import State, Supervisor, by_role
 from ibs.security.access import AccessChecker
 from ibs.security.bootstrap import ensure_root
 from ibs.security.identities import Identities
-from ibs.security.logins import Logins
 from ibs.security.roles import Roles
 from ibs.security.secrets import ServerSecrets, check_secrets, load_secrets
 from ibs.security.tls import Certificate, ensure_certificate
@@ -58,6 +57,7 @@ from ibs.services.metrics import Metrics, Sources
 from ibs.services.mirror import Mirrors
 from ibs.services.notifications import Notifications
 from ibs.services.pruning import Pruning
+from ibs.services.realms import people
 from ibs.services.remotes import Remotes
 from ibs.services.sessions import Readers, Sessions
 from ibs.services.shipping import Shipping
@@ -355,7 +355,7 @@ def _compose(
         access=base.access,
         identities=base.identities,
         roles=Roles(base.catalog.access, base.access, base.identities),
-        logins=_logins(base),
+        **_people(base),
         datastores=datastores,
         sessions=Sessions(datastores, tasks, admit=admit, spawn=spawn, note_commit=roles.known.note_commit),
         readers=Readers(datastores, tasks, admit=admit, spawn=spawn),
@@ -389,9 +389,9 @@ def _compose(
     return context
 
 
-def _logins(base: _Base) -> Logins:
-    parts: dict[str, Any] = {"clock": base.clock, "bus": base.bus, "pool": base.pool}
-    return Logins(base.catalog.access, base.access, base.identities, base.secrets, **parts)
+def _people(base: _Base) -> dict[str, Any]:
+    kept = people(base.catalog, base.access, base.identities, base.secrets, base.clock, base.bus, base.pool)
+    return dict(zip(("realms", "logins"), kept, strict=True))
 
 
 def _sla(base: _Base, roles: roster.Roster) -> SlaWatch:

@@ -195,6 +195,11 @@ async def _rule(call: Call) -> Any:
     return _row(await call.context.notifications.rules(), {"name": _name(call)})
 
 
+async def _realm(call: Call) -> Any:
+    view = await call.context.realms.show(call.path["name"])
+    return _plain(view, "name", "kind", "uri", "template", "base", "attribute", "filter", "bind_dn", "ca")
+
+
 async def _remote(call: Call) -> Any:
     view = await call.context.remotes.show(call.path["name"])
     return _plain(view, "name", "host", "port", "auth_id", "fingerprint", "comment")
@@ -265,6 +270,8 @@ LOOKS: Final[Mapping[str, Look]] = {
     "notification_target_remove": _target,
     "notification_target_update": _target,
     "password_set": _login,
+    "realm_remove": _realm,
+    "realm_update": _realm,
     "remote_remove": _remote,
     "remote_update": _remote,
     "restart_service": _service,
@@ -302,6 +309,8 @@ NOTHING_STOOD: Final = frozenset(
         "job_create",
         "key_register",
         "notification_target_create",
+        "realm_create",
+        "realm_test",
         "remote_create",
         "role_create",
         "sync_job_create",

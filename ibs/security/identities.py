@@ -8,7 +8,7 @@ checked, durable, in force at once, and told on the bus for the audit log. Invar
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Final
@@ -27,7 +27,6 @@ from ibs.security.access import AccessChecker, known_privileges
 from ibs.security.tokens import new_secret, token_digest
 from ibs.wire.system import AclEntry, TokenCreate, TokenCreated, TokenView, UserCreate, UserView
 
-REALMS: Final = ("ibs",)
 _NS: Final = 1_000_000_000
 
 
@@ -51,6 +50,8 @@ class Identities:
         self._bus = bus
         self._entropy = entropy
         self._changing = trio.Lock()
+        self.known_realm: Callable[[str], Awaitable[bool]] = _only_built_in
+        """Whether there is a realm of that name beside the built-in one."""
 
     async def users(self) -> list[UserView]:
         """All users, by name."""
@@ -61,8 +62,10 @@ class Identities:
         who = check_auth_id(request.auth_id)
         if who.is_token:
             raise UsageError(f"{who} is a token, not a user", hint="write a user like anna@ibs")
-        if who.realm not in REALMS:
-            raise UsageError(f"realm {who.realm} does not exist", hint=f"use one of {', '.join(REALMS)}")
+        if who.realm != ROOT.realm and not await self.known_realm(who.realm):
+            raise UsageError(
+                f"realm {who.realm} does not exist", hint=f"use {ROOT.realm}, or see: ironcore-backup realm list"
+            )
         record = UserRecord(str(who), True, check_comment(request.comment), self._clock.now_ns())
         async with self.change(by, "access.user-created", f"user {who} was made", auth_id=str(who)):
             await self._records.add_user(record)
@@ -218,6 +221,10 @@ def _refuse_self(by: str, auth_id: str) -> None:
 def _refuse_root(auth_id: str) -> None:
     if auth_id == str(ROOT):
         raise ConflictError(f"{ROOT} is always there", hint="disable or remove its tokens instead")
+
+
+async def _only_built_in(_name: str) -> bool:
+    return False
 
 
 def _user_view(user: UserRecord) -> UserView:

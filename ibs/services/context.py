@@ -40,6 +40,7 @@ from ibs.services.metrics import Metrics
 from ibs.services.notifications import Notifications, check_source, severities
 from ibs.services.plans import StorePlans
 from ibs.services.pruning import Pruning
+from ibs.services.realms import Realms
 from ibs.services.remotes import Remotes
 from ibs.services.scheduler import NextRun, Timetable
 from ibs.services.sla import SlaWatch
@@ -146,6 +147,7 @@ class ServerContext:
     access: AccessChecker
     identities: Identities
     roles: Roles
+    realms: Realms
     logins: Logins
     datastores: Datastores
     sessions: SessionDesk

@@ -67,6 +67,7 @@ from ibs.wire.lifecycle import (
 )
 from ibs.wire.notification import GroupSpec, HistoryView, RuleSpec, TargetView, TestResult
 from ibs.wire.reader import ReaderOpened
+from ibs.wire.realms import RealmView
 from ibs.wire.remotes import RemoteTest, RemoteView
 from ibs.wire.schedule import ScheduleView
 from ibs.wire.session import ArchiveClosed, CommitResult, SessionOpen, SessionOpened, StageReport
@@ -415,6 +416,8 @@ class FakeContext:
         own = {"log_in": sample(LoginGranted), "show": login, "set_password": login, "disable_totp": login}
         self.logins = FakeLogins(self.asked, own | {"enable_totp": sample(TotpMade)})
         shown = sample(CertificateView)
+        realm = dict.fromkeys(("show", "create", "update", "test"), sample(RealmView)) | {"list": [sample(RealmView)]}
+        self.realms = Recorder(self.asked, realm | {"remove": None})
         self.certificates = FakeCertificates(self.asked, {"renew": shown, "replace": shown, "withdraw": None})
         self.roles = FakeRoles(self.asked, made)
         hosts = {"invite": sample(HostInvited), "update": sample(HostView), "remove": None}

@@ -24,6 +24,7 @@ from ibs.cli.admin import (
     person,
     preview,
     prune,
+    realm,
     recyclebin,
     remote,
     retention,
@@ -91,6 +92,7 @@ root.add_typer(host.root)
 root.add_typer(job.root)
 root.add_typer(key.root)
 root.add_typer(remote.root)
+root.add_typer(realm.root)
 root.add_typer(sync.root)
 root.add_typer(preview.root)
 access.users.command("password", epilog=example("ironcore-backup user password anna@ibs"))(person.password)

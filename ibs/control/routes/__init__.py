@@ -19,6 +19,7 @@ from ibs.control.routes import (
     metrics,
     notifications,
     readers,
+    realms,
     remotes,
     roles,
     schedules,
@@ -32,7 +33,7 @@ from ibs.control.routes import (
 )
 
 _STORES = (datastores, lifecycle, locks, gc, schedules, sessions, readers)
-_PEOPLE = (access, logins, roles, keys)
+_PEOPLE = (access, logins, roles, keys, realms)
 _SERVER = (system, certificate, services, metrics)
 _WATCH = (audit, support, sla, notifications)
 _NOUNS = (*_SERVER, *_STORES, tasks, jobs, hosts, remotes, sync, *_PEOPLE, *_WATCH)

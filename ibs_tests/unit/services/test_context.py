@@ -36,6 +36,7 @@ def context_of(house: House) -> ServerContext:
         access=nobody,
         identities=nobody,
         roles=nobody,
+        realms=nobody,
         logins=nobody,
         keys=nobody,
         signer="5e" * 32,
