@@ -146,6 +146,7 @@ class Copying:
 
     async def repair(self, auth_id: str, store: str, request: PullStart) -> str:
         """Start comparing both sides completely and setting right what is wrong here; the UPID. Raises as `pull`."""
+        request = structs.replace(request, remove_vanished=False)  # who repairs wants nothing removed
         wanted = filter_of(request)
         (await self._datastores.get(store)).context.modes.require(Use.REPAIR)
         await self._remotes.show(request.remote)
@@ -154,7 +155,8 @@ class Copying:
             await rebuild(task, self._datastores, store)
             datastore = await self._datastores.get(store)
             async with self._remotes.connect(request.remote) as (api, row):
-                origin = Origin(api, request.remote, request.source, bytes.fromhex(row.signer))
+                throttle = Throttle(self._clock, request.bandwidth or None)
+                origin = Origin(api, request.remote, request.source, bytes.fromhex(row.signer), throttle)
                 repair = Repair(task, datastore, origin, self._pool)
                 for namespace in await _namespaces(api, request):
                     listed = {one.snapshot for one in await _listing(api, request.source, namespace)}
@@ -214,6 +216,9 @@ def filter_of(request: PullStart) -> Filter:
         SnapshotName.parse(request.snapshot, namespace)
         if request.depth:
             raise UsageError("one snapshot is in one namespace", hint="leave --depth out")
+    if request.depth and request.remove_vanished:
+        # Each namespace by itself may lose a few without anybody asking why: all together that is no few.
+        raise UsageError("what vanished is removed in one namespace only", hint="make a job for each, without --depth")
     return Filter(
         groups=tuple(request.groups),
         types=tuple(request.types),

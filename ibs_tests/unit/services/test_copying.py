@@ -145,3 +145,8 @@ async def test_namespaces_that_are_looked_at(top: str, depth: int, found: list[s
 def test_one_snapshot_is_in_one_namespace() -> None:
     with pytest.raises(UsageError, match="one namespace"):
         filter_of(PullStart(remote="r", source="s", snapshot="host/a", depth=1))
+
+
+def test_what_vanished_is_judged_in_one_namespace_only() -> None:
+    with pytest.raises(UsageError, match="one namespace only"):
+        filter_of(PullStart(remote="r", source="s", depth=1, remove_vanished=True))
